@@ -1,0 +1,2 @@
+//! The `bellwire` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Lambda that starts the right workflow once.

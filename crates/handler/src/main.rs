@@ -1,0 +1,2 @@
+//! The `bellwire-handler` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Provisions what a workflow needs: observe, diff, plan, apply, outputs.

@@ -1,0 +1,2 @@
+//! The `bellwire-publisher` program.
+fn main() {}

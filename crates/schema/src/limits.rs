@@ -1,0 +1,67 @@
+//! The limits that Bellwire checks before AWS does, each with its source.
+
+/// SNS: body plus attributes of one message, and the sum over one
+/// `PublishBatch`, in bytes. Source: Amazon SNS API reference, `PublishBatch`.
+pub const SNS_MESSAGE_BYTES_MAX: usize = 262_144;
+
+/// SNS: entries of one `PublishBatch`. Source: Amazon SNS API reference, `PublishBatch`.
+pub const SNS_BATCH_ENTRIES_MAX: usize = 10;
+
+/// SNS: attributes of one message. With raw delivery to SQS a message with more
+/// is discarded as a client error. Source: Amazon SNS developer guide, "Message attributes".
+pub const SNS_ATTRIBUTES_MAX: usize = 10;
+
+/// SNS: bytes of a display name that SMS shows; the field takes 100.
+/// Source: Amazon SNS API reference, `SetTopicAttributes`.
+pub const SNS_DISPLAY_NAME_CHARS_MAX: usize = 100;
+
+/// SQS: messages of one `ReceiveMessage` or `DeleteMessageBatch`.
+/// Source: Amazon SQS API reference.
+pub const SQS_BATCH_ENTRIES_MAX: usize = 10;
+
+/// Step Functions: bytes of an execution's input. Source: AWS Step Functions
+/// developer guide, "Service quotas".
+pub const STEP_FUNCTIONS_INPUT_BYTES_MAX: usize = 262_144;
+
+/// Step Functions: characters of an execution's name. Source: AWS Step
+/// Functions API reference, `StartExecution`.
+pub const STEP_FUNCTIONS_NAME_CHARS_MAX: usize = 80;
+
+/// Lambda: bytes of a zip that is uploaded directly. Source: AWS Lambda
+/// developer guide, "Lambda quotas".
+pub const LAMBDA_ZIP_BYTES_MAX: u64 = 50 * 1024 * 1024;
+
+/// Lambda: bytes of a function's unpacked code. Source: AWS Lambda developer
+/// guide, "Lambda quotas".
+pub const LAMBDA_UNPACKED_BYTES_MAX: u64 = 250 * 1024 * 1024;
+
+/// Characters of a Lambda function's, an IAM role's and an EventBridge rule's
+/// name. Source: the `CreateFunction`, `CreateRole` and `PutRule` API references.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// Characters of an SQS queue's and a state machine's name. Source: the
+/// `CreateQueue` and `CreateStateMachine` API references.
+pub const LONG_NAME_CHARS_MAX: usize = 80;
+
+/// Characters of a workflow's name, so that most names need no cutting.
+pub const WORKFLOW_NAME_CHARS_MAX: usize = 32;
+
+/// Step Functions keeps an execution's name taken for this many days after it
+/// closed; a ledger row that lives shorter could let a name start twice.
+/// Source: AWS Step Functions API reference, `StartExecution`.
+pub const LEDGER_RETENTION_DAYS_MIN: u32 = 90;
+
+/// How long a ledger row lives by default, in days.
+pub const LEDGER_RETENTION_DAYS_DEFAULT: u32 = 400;
+
+/// Events that may follow each other, each caused by the one before, before a
+/// loop is assumed. Four stages make a chain of nine events.
+pub const HOP_MAX: u32 = 32;
+
+/// `max_starts_per_day` where a trigger sets none: one start in 86 s, so that
+/// a loop does not burn a night's money unseen.
+pub const STARTS_PER_DAY_DEFAULT: u32 = 1_000;
+
+/// Expected duration of a run where a trigger sets none, in seconds. Past it
+/// the sweep asks for the run's state.
+pub const EXPECTED_DURATION_S_DEFAULT: u64 = 3_600;

@@ -1,0 +1,29 @@
+//! The workflow file, `bellwire.toml`: its model, and its reader, which reports
+//! all problems at once, each with its line, cause and remedy.
+//!
+//! In the order in which a file is read: its syntax, its tables one by one (each
+//! against its table of keys), and what the tables are to each other.
+#![doc = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/workflow-file.md"))]
+
+mod check;
+mod json;
+mod keys;
+mod model;
+mod party;
+mod problem;
+mod read;
+mod settings;
+mod source;
+mod spelling;
+mod syntax;
+mod table;
+mod trigger;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use keys::reference;
+pub use model::*;
+pub use problem::{Problem, Problems};
+pub use read::read;

@@ -1,0 +1,1 @@
+//! Logs and OpenTelemetry traces: one init, and propagation through message attributes.

@@ -1,0 +1,2 @@
+//! The wine example worker.
+fn main() {}
