@@ -1,1 +1,27 @@
 //! The Lambda that starts the right workflow once.
+//!
+//! In the order in which data flows:
+//!
+//! ```text
+//! decode ─► matching ─► plan ─► claim ─► start ─► announce ─► record
+//!    │          └─► close (a completion ends its start)
+//!    └─► quarantine (what can never be handled)          sweep (once a minute: what is due)
+//! ```
+//!
+//! [`decode`], [`matching`] and [`plan`] are pure: no client and no clock.
+
+pub mod decode;
+pub mod matching;
+pub mod plan;
+
+mod announce;
+mod handler;
+mod model;
+mod quarantine;
+mod settings;
+mod start;
+mod sweep;
+
+pub use handler::{Clients, Handler, HandlerError, Moment};
+pub use model::{CompiledTrigger, Model, ModelError};
+pub use settings::{Settings, SettingsError};

@@ -1,2 +1,67 @@
-//! The `bellwire-handler` program.
-fn main() {}
+//! The `bootstrap` of the handler's function.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use aws_config::BehaviorVersion;
+use bellwire_handler::{Clients, Handler, HandlerError, Model, Moment, Settings};
+use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat};
+use jiff::Timestamp;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let telemetry = Arc::new(bellwire_telemetry::init("bellwire-handler", LogFormat::Json)?);
+    let settings =
+        Settings::read(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
+    let handler = Arc::new(Handler::new(Model::compile(settings)?, clients().await));
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
+        let (handler, telemetry) = (Arc::clone(&handler), Arc::clone(&telemetry));
+        async move {
+            let result = handler.handle(&event.payload, moment_of(&event)).await;
+            telemetry.flush(FLUSH_TIMEOUT_DEFAULT);
+            result.map_err(|error| diagnostic(&error))
+        }
+    }))
+    .await
+}
+
+async fn clients() -> Clients {
+    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    Clients {
+        dynamodb: aws_sdk_dynamodb::Client::new(&config),
+        sfn: aws_sdk_sfn::Client::new(&config),
+        sns: aws_sdk_sns::Client::new(&config),
+        sqs: aws_sdk_sqs::Client::new(&config),
+    }
+}
+
+fn moment_of(event: &LambdaEvent<Value>) -> Moment {
+    let now = Timestamp::now();
+    let deadline = i64::try_from(event.context.deadline).ok();
+    let deadline = deadline.and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(now);
+    Moment { now, deadline }
+}
+
+/// What Lambda is told of an invocation that must be repeated; it ends in the
+/// failure destination's record where no repetition helps.
+fn diagnostic(error: &HandlerError) -> Diagnostic {
+    let error_type = match error {
+        HandlerError::Ledger(_) => "LedgerError",
+        HandlerError::Start(_) => "StartError",
+        HandlerError::Announce(_) => "AnnounceError",
+        HandlerError::Quarantine(_) => "QuarantineError",
+    };
+    Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
+}

@@ -1,1 +1,18 @@
-//! The DynamoDB table that remembers every start.
+//! The DynamoDB table that remembers every start: one row a start, written
+//! twice on its good way, read by key, by run, by what is due and by day.
+//!
+//! A claim fixes the start's name and its whole input under its key, so that
+//! whoever comes second repeats exactly that start, and the target itself
+//! refuses it.
+
+mod definition;
+mod error;
+mod row;
+mod table;
+
+pub use definition::{EXPIRY_ATTRIBUTE, INDEXES, KEY, create_table_request};
+pub use error::LedgerError;
+pub use row::{Cause, End, Start, StartRow, State};
+pub use table::{
+    BY_DAY_INDEX, BY_DUE_INDEX, BY_RUN_INDEX, ClaimOutcome, DAY_SHARDS, DUE_SHARDS, Ledger,
+};

@@ -1,0 +1,187 @@
+//! What invokes the function, told apart: deliveries of SNS, the sweep's call,
+//! and envelopes that somebody sends directly. Pure.
+
+use std::collections::BTreeMap;
+
+use aws_lambda_events::sns::SnsRecord;
+use bellwire_schema::Envelope;
+use bellwire_schema::dead_letter::DeadReason;
+use bellwire_schema::envelope::EnvelopeError;
+use bellwire_schema::limits::HOP_MAX;
+use bellwire_schema::payload::{Payload, PayloadError};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What an invocation asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Invocation {
+    /// Messages to handle, each on its own.
+    Deliveries(Vec<Delivery>),
+    /// Look at what is due.
+    Sweep,
+    /// Nothing that this function knows.
+    Unknown,
+}
+
+/// One message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// The SNS message's id, where SNS carried it.
+    pub message_id: Option<String>,
+    /// The ARN of the topic that it came through.
+    pub topic_arn: Option<String>,
+    /// The body: an envelope, if all is well.
+    pub body: String,
+    /// The message's attributes, as text.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Invocation {
+    /// Tells what an invocation's payload asks for.
+    #[must_use]
+    pub fn decode(payload: &Value) -> Self {
+        if payload.get("bellwire").and_then(Value::as_str) == Some("sweep") {
+            return Self::Sweep;
+        }
+        if let Some(records) = payload.get("Records").and_then(Value::as_array) {
+            let deliveries: Option<Vec<_>> = records.iter().map(Delivery::of_sns).collect();
+            return match deliveries {
+                Some(deliveries) if !deliveries.is_empty() => Self::Deliveries(deliveries),
+                _ => Self::Unknown,
+            };
+        }
+        let direct = |event: &Value| {
+            event
+                .get("specversion")
+                .map(|_| Delivery { body: event.to_string(), ..Delivery::default() })
+        };
+        let deliveries: Option<Vec<_>> = match payload {
+            Value::Array(events) => events.iter().map(direct).collect(),
+            event => direct(event).map(|delivery| vec![delivery]),
+        };
+        deliveries.filter(|all| !all.is_empty()).map_or(Self::Unknown, Self::Deliveries)
+    }
+}
+
+impl Delivery {
+    fn of_sns(record: &Value) -> Option<Self> {
+        let record = SnsRecord::deserialize(record).ok()?;
+        if record.event_source != "aws:sns" {
+            return None;
+        }
+        let attributes = record.sns.message_attributes.into_iter();
+        Some(Self {
+            message_id: Some(record.sns.message_id),
+            topic_arn: Some(record.sns.topic_arn),
+            body: record.sns.message,
+            attributes: attributes.map(|(name, attribute)| (name, attribute.value)).collect(),
+        })
+    }
+
+    /// The event that the message carries.
+    ///
+    /// # Errors
+    ///
+    /// Where no retry would make it one that can be handled.
+    pub fn event(&self) -> Result<Envelope, Undeliverable> {
+        let event = Envelope::from_json(self.body.as_bytes())?;
+        if event.context.hop > HOP_MAX {
+            return Err(Undeliverable::HopLimit { hop: event.context.hop });
+        }
+        Payload::of(&event)?;
+        Ok(event)
+    }
+}
+
+/// A message that can never be handled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undeliverable {
+    /// It is no envelope.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// Its payload does not have the shape of its type.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// Too many events caused each other.
+    #[error("{hop} events caused each other, more than {HOP_MAX}: a trigger starts itself")]
+    HopLimit {
+        /// How many.
+        hop: u32,
+    },
+}
+
+impl Undeliverable {
+    /// The reason under which it goes to the dead queue.
+    #[must_use]
+    pub const fn reason(&self) -> DeadReason {
+        match self {
+            Self::Envelope(EnvelopeError::NotJson { .. }) => DeadReason::Undecodable,
+            Self::Envelope(_) => DeadReason::InvalidEnvelope,
+            Self::Payload(_) => DeadReason::InvalidPayload,
+            Self::HopLimit { .. } => DeadReason::HopLimit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sns(message: &str) -> Value {
+        json!({ "Records": [{
+            "EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": "arn:sub",
+            "Sns": {
+                "Type": "Notification", "MessageId": "m-1", "TopicArn": "arn:aws:sns:eu-west-1:1:wine",
+                "Subject": null, "Message": message, "Timestamp": "2026-11-22T02:14:08.113Z",
+                "SignatureVersion": "1", "Signature": "x", "SigningCertUrl": "x", "UnsubscribeUrl": "x",
+                "MessageAttributes": { "type": { "Type": "String", "Value": "ml.data.arrived.v1" } },
+            },
+        }] })
+    }
+
+    #[test]
+    fn each_way_in_is_told_apart() {
+        let Invocation::Deliveries(deliveries) = Invocation::decode(&sns("{}")) else { panic!() };
+        assert_eq!(deliveries[0].message_id.as_deref(), Some("m-1"));
+        assert_eq!(deliveries[0].attributes["type"], "ml.data.arrived.v1");
+        assert_eq!(Invocation::decode(&json!({ "bellwire": "sweep" })), Invocation::Sweep);
+        let event = json!({ "specversion": "1.0" });
+        assert!(
+            matches!(Invocation::decode(&event), Invocation::Deliveries(all) if all.len() == 1)
+        );
+        let events = json!([event, event]);
+        assert!(
+            matches!(Invocation::decode(&events), Invocation::Deliveries(all) if all.len() == 2)
+        );
+        for unknown in [
+            json!({}),
+            json!([]),
+            json!(null),
+            json!({ "Records": [] }),
+            json!({ "Records": [{}] }),
+        ] {
+            assert_eq!(Invocation::decode(&unknown), Invocation::Unknown, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_handled_has_its_reason() {
+        let reason = |body: &str| {
+            let delivery = Delivery { body: body.to_owned(), ..Delivery::default() };
+            delivery.event().unwrap_err().reason()
+        };
+        let event = |type_: &str, hop: u32| {
+            json!({ "specversion": "1.0", "id": "1", "source": "/a", "type": type_, "hop": hop })
+                .to_string()
+        };
+        assert_eq!(reason("not json"), DeadReason::Undecodable);
+        assert_eq!(reason("{}"), DeadReason::InvalidEnvelope);
+        assert_eq!(reason(&event("ml.data.arrived.v1", 0)), DeadReason::InvalidPayload);
+        assert_eq!(reason(&event("ml.training.requested.v1", HOP_MAX + 1)), DeadReason::HopLimit);
+        let delivery =
+            Delivery { body: event("ml.training.requested.v1", HOP_MAX), ..Delivery::default() };
+        assert!(delivery.event().is_ok());
+    }
+}

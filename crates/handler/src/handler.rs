@@ -1,0 +1,305 @@
+//! The orchestrator: one invocation, from its payload to the answer.
+
+use bellwire_ledger::{ClaimOutcome, End, Ledger, LedgerError, Start, State};
+use bellwire_schema::dead_letter::DeadReason;
+use bellwire_schema::{Envelope, EventContext};
+use bellwire_telemetry::{context_of, mark_failed, set_parent};
+use jiff::Timestamp;
+use serde_json::Value;
+use tracing::{Instrument as _, Span, info, info_span};
+
+use crate::announce::{AnnounceError, Topic, started_event};
+use crate::decode::{Delivery, Invocation};
+use crate::matching::{EndedRun, matching};
+use crate::model::{CompiledTrigger, Model};
+use crate::plan::plan_start;
+use crate::quarantine::{Quarantine, QuarantineError};
+use crate::start::{StartError, StepFunctions};
+
+/// The AWS clients that the handler calls with.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// For the ledger.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// For starts.
+    pub sfn: aws_sdk_sfn::Client,
+    /// For what the handler announces.
+    pub sns: aws_sdk_sns::Client,
+    /// For the dead queue.
+    pub sqs: aws_sdk_sqs::Client,
+}
+
+/// The handler: a model, and the edges to AWS.
+#[derive(Debug)]
+pub struct Handler {
+    pub(crate) model: Model,
+    pub(crate) ledger: Ledger,
+    pub(crate) step_functions: StepFunctions,
+    pub(crate) topic: Topic,
+    quarantine: Quarantine,
+}
+
+/// When an invocation happens, and until when it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Now.
+    pub now: Timestamp,
+    /// When Lambda would end it.
+    pub deadline: Timestamp,
+}
+
+/// Why an invocation must be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// The ledger did not answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The target did not accept the start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An event did not get to the topic.
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
+    /// A dead letter did not get to the dead queue.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
+}
+
+impl Handler {
+    /// A handler of a model, whose ledger, topic and dead queue follow from it.
+    #[must_use]
+    pub fn new(model: Model, clients: Clients) -> Self {
+        let table = model.deployment.ledger_table();
+        let topic_arn = model.place.topic_arn(&model.deployment.topic());
+        let dead_queue_url = model.place.queue_url(&model.deployment.dead_queue());
+        Self {
+            ledger: Ledger::new(clients.dynamodb, &table, model.retention_days),
+            step_functions: StepFunctions::new(clients.sfn),
+            topic: Topic::new(clients.sns, &topic_arn),
+            quarantine: Quarantine::new(clients.sqs, &dead_queue_url),
+            model,
+        }
+    }
+
+    /// Handles one invocation. Once it answers `Ok`, each event in it was
+    /// started, known, or put aside, for each trigger that it matched.
+    ///
+    /// # Errors
+    ///
+    /// The first of the errors after which the invocation must be repeated;
+    /// what did not fail was done all the same.
+    pub async fn handle(&self, payload: &Value, moment: Moment) -> Result<(), HandlerError> {
+        let deliveries = match Invocation::decode(payload) {
+            Invocation::Sweep => return self.sweep(moment).await,
+            Invocation::Deliveries(deliveries) => deliveries,
+            Invocation::Unknown => {
+                let unknown = Delivery { body: payload.to_string(), ..Delivery::default() };
+                let message = "neither an SNS notification, nor an event, nor the sweep's call";
+                let reason = DeadReason::Undecodable;
+                return Ok(self
+                    .quarantine
+                    .put(&unknown, None, reason, message, moment.now)
+                    .await?);
+            }
+        };
+        let mut result = Ok(());
+        for delivery in &deliveries {
+            result = result.and(self.deliver(delivery, moment.now).await);
+        }
+        result
+    }
+
+    async fn deliver(&self, delivery: &Delivery, now: Timestamp) -> Result<(), HandlerError> {
+        let event = match delivery.event() {
+            Ok(event) => event,
+            Err(undeliverable) => {
+                let (reason, message) = (undeliverable.reason(), undeliverable.to_string());
+                return Ok(self.quarantine.put(delivery, None, reason, &message, now).await?);
+            }
+        };
+        let span = self.process_span(delivery, &event);
+        let result = self.process(delivery, &event, now).instrument(span.clone()).await;
+        if let Err(error) = &result {
+            let _entered = span.enter();
+            mark_failed(&span, error);
+            tracing::error!(error = %error, "event not handled: it comes back");
+        }
+        result
+    }
+
+    /// The consumer's span, which carries the message's trace on.
+    fn process_span(&self, delivery: &Delivery, event: &Envelope) -> Span {
+        let topic = self.model.deployment.topic();
+        let span = info_span!(
+            "process",
+            otel.name = format!("process {topic}"),
+            otel.kind = "consumer",
+            messaging.system = "aws.sns",
+            messaging.operation.name = "process",
+            messaging.operation.type = "process",
+            messaging.destination.name = topic,
+            messaging.message.id = delivery.message_id,
+            faas.trigger = "pubsub",
+            cloudevents.event_id = event.id,
+            cloudevents.event_type = event.event_type.as_str(),
+            cloudevents.event_source = event.source,
+        );
+        let context = &event.context;
+        set_parent(&span, context.traceparent.as_deref(), context.tracestate.as_deref());
+        span
+    }
+
+    async fn process(
+        &self,
+        delivery: &Delivery,
+        event: &Envelope,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let mut result = match EndedRun::of(event) {
+            Some(ended) => self.close(&ended).await,
+            None => Ok(()),
+        };
+        let mut matched = 0;
+        for trigger in matching(&self.model.triggers, event) {
+            matched += 1;
+            let name = trigger.trigger.name.as_str();
+            let span = info_span!("start", otel.name = format!("start {name}"), trigger = name);
+            let started = self.start(trigger, delivery, event, now).instrument(span).await;
+            result = result.and(started);
+        }
+        if matched == 0 {
+            info!(type = event.event_type.as_str(), id = event.id, "event starts nothing");
+        }
+        result
+    }
+
+    /// Closes the start whose run has ended. A run that is not in the ledger
+    /// was started by somebody else.
+    async fn close(&self, ended: &EndedRun) -> Result<(), HandlerError> {
+        let Some(row) = self.ledger.find_by_run(&ended.run_arn).await? else {
+            return Ok(());
+        };
+        self.ledger.close(&row.start.start_key, ended.state, &ended.end).await?;
+        info!(
+            trigger = row.start.trigger,
+            run = ended.run_arn,
+            status = ended.end.status,
+            duration_s = ended.end.duration_s,
+            "run ended"
+        );
+        Ok(())
+    }
+
+    /// Claims and starts, as the span that is current: the run's spans hang on it.
+    async fn start(
+        &self,
+        trigger: &CompiledTrigger,
+        delivery: &Delivery,
+        event: &Envelope,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let name = trigger.trigger.name.as_str();
+        let planned = match plan_start(&self.model, trigger, event, current_trace(event)) {
+            Ok(planned) => planned,
+            Err(error) => {
+                let (reason, message) = (error.reason(), error.to_string());
+                return Ok(self
+                    .quarantine
+                    .put(delivery, Some(name), reason, &message, now)
+                    .await?);
+            }
+        };
+        let claim = info_span!(
+            "ledger claim",
+            otel.kind = "client",
+            db.system.name = "aws.dynamodb",
+            db.operation.name = "PutItem",
+        );
+        let start = match self.ledger.claim(&planned, now).instrument(claim).await? {
+            ClaimOutcome::Claimed => planned,
+            ClaimOutcome::Unfinished(row) => row.start,
+            ClaimOutcome::Known(row) => {
+                let (run, state) = (row.start.run_arn, row.state.as_str());
+                info!(trigger = name, id = event.id, run, state, "duplicate: started before");
+                return Ok(());
+            }
+        };
+        self.start_or_refuse(&start, delivery, now).await
+    }
+
+    /// Starts what is claimed. Where the target refuses for good, `delivery`
+    /// goes to the dead queue and the start is closed.
+    pub(crate) async fn start_or_refuse(
+        &self,
+        start: &Start,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let message = match self.start_claimed(start, now).await {
+            Err(HandlerError::Start(StartError::Refused { message, .. })) => message,
+            result => return result,
+        };
+        let (trigger, reason) = (Some(start.trigger.as_str()), DeadReason::StartRefused);
+        self.quarantine.put(delivery, trigger, reason, &message, now).await?;
+        let end = End { status: "REFUSED".to_owned(), cause: Some(message), ..End::default() };
+        Ok(self.ledger.close(&start.start_key, State::Refused, &end).await?)
+    }
+
+    /// Starts what is claimed, tells of it, and records it: in this order, so
+    /// that whatever is interrupted is repeated, and what is repeated is a
+    /// duplicate for the target and for every subscriber.
+    async fn start_claimed(&self, start: &Start, now: Timestamp) -> Result<(), HandlerError> {
+        let machine = start.target.rsplit(':').next().unwrap_or_default();
+        let span = info_span!(
+            "StartExecution",
+            otel.name = format!("StartExecution {machine}"),
+            otel.kind = "client",
+            rpc.system = "aws-api",
+            rpc.service = "SFN",
+            rpc.method = "StartExecution",
+        );
+        let accepted = self.step_functions.start(start).instrument(span).await?;
+        let started_at = accepted.started_at.unwrap_or(now);
+        let started = started_event(start, &accepted.run_arn, started_at);
+        self.announce(started).await?;
+        self.ledger.record_started(start, &accepted.run_arn, started_at, now).await?;
+        info!(trigger = start.trigger, id = start.cause.id, run = accepted.run_arn, "run started");
+        Ok(())
+    }
+
+    /// Publishes an event of the handler's own under a producer's span.
+    pub(crate) async fn announce(&self, mut event: Envelope) -> Result<(), HandlerError> {
+        let span = info_span!(
+            "create",
+            otel.name = format!("{} create", event.event_type.as_str()),
+            otel.kind = "producer",
+            messaging.system = "aws.sns",
+            messaging.operation.name = "create",
+            messaging.operation.type = "create",
+            messaging.destination.name = self.model.deployment.topic(),
+            cloudevents.event_id = event.id,
+            cloudevents.event_type = event.event_type.as_str(),
+        );
+        if let Some(trace) = context_of(&span) {
+            event.context.traceparent = Some(trace.traceparent);
+            event.context.tracestate = trace.tracestate;
+        }
+        Ok(self.topic.publish(&event).instrument(span).await?)
+    }
+}
+
+/// The trace context of the current span; where no tracer runs, the event's own.
+fn current_trace(event: &Envelope) -> EventContext {
+    match context_of(&Span::current()) {
+        Some(trace) => EventContext {
+            traceparent: Some(trace.traceparent),
+            tracestate: trace.tracestate,
+            ..EventContext::default()
+        },
+        None => EventContext {
+            traceparent: event.context.traceparent.clone(),
+            tracestate: event.context.tracestate.clone(),
+            ..EventContext::default()
+        },
+    }
+}

@@ -1,0 +1,117 @@
+//! The workflow file, compiled once: filters parsed, names resolved.
+
+use bellwire_schema::filter::{FilterPolicy, Scope};
+use bellwire_schema::workflow::{StateMachine, Target, Trigger, Workflow};
+use bellwire_schema::{Deployment, Place};
+
+use crate::plan::{InputTemplate, TemplateError};
+use crate::settings::Settings;
+
+/// A workflow in its place.
+#[derive(Debug)]
+pub struct Model {
+    /// Workflow and environment.
+    pub deployment: Deployment,
+    /// Region and account.
+    pub place: Place,
+    /// The triggers, in the order of the file.
+    pub triggers: Vec<CompiledTrigger>,
+    /// Days that the ledger remembers a start.
+    pub retention_days: u32,
+}
+
+/// A trigger whose filter and input are parsed, and whose target is known by ARN.
+#[derive(Debug)]
+pub struct CompiledTrigger {
+    /// What the workflow file says.
+    pub trigger: Trigger,
+    /// Its `where`; `None`: all.
+    pub condition: Option<FilterPolicy>,
+    /// Its `input`; `None`: the event.
+    pub input: Option<InputTemplate>,
+    /// The ARN of the state machine that it starts.
+    pub state_machine_arn: String,
+}
+
+/// A workflow that this handler cannot work by.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A trigger's `where` is no filter policy.
+    #[error("trigger {trigger}: `where` is no filter policy: {problem}")]
+    Condition {
+        /// The trigger's name.
+        trigger: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A trigger's `input` has a query that is no JSONPath.
+    #[error("trigger {trigger}: {source}")]
+    Input {
+        /// The trigger's name.
+        trigger: String,
+        /// What is wrong.
+        source: TemplateError,
+    },
+    /// A trigger asks for what this handler was not built with.
+    #[error("trigger {trigger}: this handler does not have {feature}; deploy a newer one")]
+    Unsupported {
+        /// The trigger's name.
+        trigger: String,
+        /// What it asks for.
+        feature: &'static str,
+    },
+}
+
+impl Model {
+    /// Compiles what the settings say.
+    ///
+    /// # Errors
+    ///
+    /// Where a trigger is not what the deploy would have let through.
+    pub fn compile(settings: Settings) -> Result<Self, ModelError> {
+        let Settings { workflow, deployment, place } = settings;
+        let Workflow { triggers, ledger, .. } = workflow;
+        let triggers = triggers
+            .into_iter()
+            .map(|trigger| CompiledTrigger::compile(trigger, &deployment, &place))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { deployment, place, triggers, retention_days: ledger.retention_days })
+    }
+}
+
+impl CompiledTrigger {
+    fn compile(
+        trigger: Trigger,
+        deployment: &Deployment,
+        place: &Place,
+    ) -> Result<Self, ModelError> {
+        let unsupported =
+            |feature| ModelError::Unsupported { trigger: trigger.name.clone(), feature };
+        if trigger.gather.is_some() {
+            return Err(unsupported("gather"));
+        }
+        let state_machine_arn = match &trigger.target {
+            Target::StepFunctions(StateMachine::Definition(_)) => {
+                place.state_machine_arn(&deployment.state_machine(&trigger.name))
+            }
+            Target::StepFunctions(StateMachine::Arn(arn)) => arn.clone(),
+            _ => return Err(unsupported("targets other than Step Functions")),
+        };
+        let condition = trigger.condition.as_ref().map(|policy| {
+            FilterPolicy::parse(policy, Scope::Body).map_err(|problems| ModelError::Condition {
+                trigger: trigger.name.clone(),
+                problem: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            })
+        });
+        let input = trigger.input.as_ref().map(|template| {
+            InputTemplate::parse(template)
+                .map_err(|source| ModelError::Input { trigger: trigger.name.clone(), source })
+        });
+        Ok(Self {
+            condition: condition.transpose()?,
+            input: input.transpose()?,
+            state_machine_arn,
+            trigger,
+        })
+    }
+}

@@ -1,0 +1,379 @@
+//! A start, planned whole before anything is called: its key, its name and its
+//! input. Pure.
+
+use bellwire_ledger::{Cause, Start};
+use bellwire_schema::context::RUN_CONTEXT_KEY;
+use bellwire_schema::dead_letter::DeadReason;
+use bellwire_schema::limits::{STEP_FUNCTIONS_INPUT_BYTES_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX};
+use bellwire_schema::{Envelope, EventContext, RunContext, StartKey};
+use serde_json::{Map, Value};
+use serde_json_path::JsonPath;
+
+use crate::model::{CompiledTrigger, Model};
+
+/// Plans the start of one trigger on one event. `trace` is the context of the
+/// span under which the run will be started: what the run's own spans hang on.
+///
+/// # Errors
+///
+/// Where the event does not have what the trigger's input asks for, or the
+/// input is larger than the target takes. No retry would help.
+pub fn plan_start(
+    model: &Model,
+    trigger: &CompiledTrigger,
+    event: &Envelope,
+    trace: EventContext,
+) -> Result<Start, PlanError> {
+    let rules = &trigger.trigger;
+    // A deliberate re-run has a generation of its own; the first start has none.
+    let generation = 0;
+    let start_key =
+        StartKey::of_event(&model.deployment, &rules.name, &event.source, &event.id, generation);
+    let context = EventContext {
+        correlationid: Some(event.correlation().to_owned()),
+        causationid: Some(event.id.clone()),
+        hop: event.context.hop + 1,
+        ..trace
+    };
+    let run_context = RunContext {
+        trigger: rules.name.clone(),
+        stage: rules.stage,
+        dataset: event.dataset.clone(),
+        start_key: start_key.to_string(),
+        event: context.clone(),
+    };
+    let input = input_of(trigger, event, &run_context)?;
+    let name = execution_name(&rules.name, &start_key);
+    Ok(Start {
+        run_arn: execution_arn(&trigger.state_machine_arn, &name),
+        target: trigger.state_machine_arn.clone(),
+        trigger: rules.name.clone(),
+        stage: rules.stage,
+        dataset: event.dataset.clone(),
+        name,
+        input,
+        expected_duration_s: rules.expected_duration_s,
+        cause: Cause::of(event),
+        context,
+        start_key,
+    })
+}
+
+fn input_of(
+    trigger: &CompiledTrigger,
+    event: &Envelope,
+    run_context: &RunContext,
+) -> Result<String, PlanError> {
+    let event = event.to_value();
+    let mut input = match &trigger.input {
+        None => event.as_object().cloned().unwrap_or_default(),
+        Some(template) => template.render(&event)?,
+    };
+    let run_context = serde_json::to_value(run_context).expect("a run's context is plain JSON");
+    input.insert(RUN_CONTEXT_KEY.to_owned(), run_context);
+    let input = Value::Object(input).to_string();
+    if input.len() > STEP_FUNCTIONS_INPUT_BYTES_MAX {
+        return Err(PlanError::InputTooLarge { bytes: input.len() });
+    }
+    Ok(input)
+}
+
+/// `<trigger>-<start key>`, the trigger's name cut where both would be too long.
+/// A trigger's name has only characters that Step Functions allows.
+fn execution_name(trigger: &str, start_key: &StartKey) -> String {
+    let room = STEP_FUNCTIONS_NAME_CHARS_MAX - start_key.as_str().len() - 1;
+    let trigger: String = trigger.chars().take(room).collect();
+    format!("{trigger}-{start_key}")
+}
+
+/// An execution's ARN follows from its machine's and its name.
+fn execution_arn(state_machine_arn: &str, name: &str) -> Option<String> {
+    let (before, machine) = state_machine_arn.split_once(":stateMachine:")?;
+    Some(format!("{before}:execution:{machine}:{name}"))
+}
+
+/// A start that cannot be planned, now or later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A query of the trigger's input finds nothing in the event.
+    #[error("input `{field}`: the query {query} finds nothing in the event")]
+    NothingFound {
+        /// The field of the input, as a JSON Pointer.
+        field: String,
+        /// The JSONPath query.
+        query: String,
+    },
+    /// The input is larger than Step Functions takes.
+    #[error(
+        "the input is {bytes} bytes, and Step Functions takes {STEP_FUNCTIONS_INPUT_BYTES_MAX}; let `input` pick what the run needs"
+    )]
+    InputTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+impl PlanError {
+    /// The reason under which the event goes to the dead queue.
+    #[must_use]
+    pub const fn reason(&self) -> DeadReason {
+        match self {
+            Self::NothingFound { .. } => DeadReason::InvalidInput,
+            Self::InputTooLarge { .. } => DeadReason::TooLarge,
+        }
+    }
+}
+
+/// The `input` of a trigger: JSON in which every text that begins with `$` is a
+/// JSONPath query (RFC 9535) into the event. `$$` begins a text that is a `$`.
+#[derive(Debug)]
+pub struct InputTemplate {
+    fields: Vec<(String, Template)>,
+}
+
+#[derive(Debug)]
+enum Template {
+    Literal(Value),
+    Query { path: Box<JsonPath>, text: String },
+    Object(Vec<(String, Template)>),
+    Array(Vec<Template>),
+}
+
+/// An `input` that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// It is no table.
+    #[error("`input` is no table of fields")]
+    NotAnObject,
+    /// A query is no JSONPath.
+    #[error("`input`: `{query}` is no JSONPath query: {problem}")]
+    Query {
+        /// The text.
+        query: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A field has the name that the run's context takes.
+    #[error("`input`: the field `{RUN_CONTEXT_KEY}` is Bellwire's own; choose another name")]
+    Reserved,
+}
+
+impl InputTemplate {
+    /// Parses a template.
+    ///
+    /// ```
+    /// use bellwire_handler::plan::InputTemplate;
+    /// use serde_json::json;
+    /// let template = InputTemplate::parse(&json!({ "key": "$.data.key", "model": "champion" }))?;
+    /// let input = template.render(&json!({ "data": { "key": "raw/a.csv" } })).unwrap();
+    /// assert_eq!(serde_json::Value::Object(input), json!({ "key": "raw/a.csv", "model": "champion" }));
+    /// # Ok::<(), bellwire_handler::plan::TemplateError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where it is no object, or a query in it is no JSONPath.
+    pub fn parse(template: &Value) -> Result<Self, TemplateError> {
+        let Template::Object(fields) = Template::parse(template)? else {
+            return Err(TemplateError::NotAnObject);
+        };
+        if fields.iter().any(|(name, _)| name == RUN_CONTEXT_KEY) {
+            return Err(TemplateError::Reserved);
+        }
+        Ok(Self { fields })
+    }
+
+    /// Fills the template from an event. A query that finds one node becomes
+    /// that node; one that finds several becomes a list of them.
+    ///
+    /// # Errors
+    ///
+    /// Where a query finds nothing.
+    pub fn render(&self, event: &Value) -> Result<Map<String, Value>, PlanError> {
+        render_fields(&self.fields, event, "")
+    }
+}
+
+impl Template {
+    fn parse(value: &Value) -> Result<Self, TemplateError> {
+        Ok(match value {
+            Value::String(text) if text.starts_with("$$") => Self::Literal(text[1..].into()),
+            Value::String(text) if text.starts_with('$') => {
+                let path = JsonPath::parse(text).map_err(|error| TemplateError::Query {
+                    query: text.clone(),
+                    problem: error.to_string(),
+                })?;
+                Self::Query { path: Box::new(path), text: text.clone() }
+            }
+            Value::Object(fields) => Self::Object(
+                fields
+                    .iter()
+                    .map(|(name, value)| Ok((name.clone(), Self::parse(value)?)))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Value::Array(items) => {
+                Self::Array(items.iter().map(Self::parse).collect::<Result<_, _>>()?)
+            }
+            literal => Self::Literal(literal.clone()),
+        })
+    }
+
+    fn render(&self, event: &Value, field: &str) -> Result<Value, PlanError> {
+        Ok(match self {
+            Self::Literal(value) => value.clone(),
+            Self::Query { path, text } => {
+                let nodes = path.query(event).all();
+                match nodes[..] {
+                    [] => {
+                        let (field, query) = (field.to_owned(), text.clone());
+                        return Err(PlanError::NothingFound { field, query });
+                    }
+                    [node] => node.clone(),
+                    _ => nodes.into_iter().cloned().collect(),
+                }
+            }
+            Self::Object(fields) => Value::Object(render_fields(fields, event, field)?),
+            Self::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| item.render(event, &format!("{field}/{index}")))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn render_fields(
+    fields: &[(String, Template)],
+    event: &Value,
+    parent: &str,
+) -> Result<Map<String, Value>, PlanError> {
+    let render = |(name, template): &(String, Template)| {
+        Ok((name.clone(), template.render(event, &format!("{parent}/{name}"))?))
+    };
+    fields.iter().map(render).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwire_schema::workflow::{Guards, StateMachine, Target, Trigger, WhenHeld};
+    use bellwire_schema::{Deployment, Place, Stage};
+    use serde_json::json;
+
+    use super::*;
+
+    fn model(input: Option<Value>) -> Model {
+        let trigger = Trigger {
+            name: "train".to_owned(),
+            stage: Stage::Training,
+            on: vec!["data.arrived".parse().unwrap()],
+            condition: None,
+            gather: None,
+            guards: Guards {
+                cooldown_s: None,
+                max_concurrent: None,
+                max_starts_per_day: None,
+                when_held: WhenHeld::Wait,
+            },
+            target: Target::StepFunctions(StateMachine::Definition("train.asl.json".to_owned())),
+            input: None,
+            expected_duration_s: 60,
+        };
+        let place = Place::new("eu-west-1", "123456789012");
+        Model {
+            deployment: Deployment::new("wine", None),
+            triggers: vec![CompiledTrigger {
+                condition: None,
+                input: input.map(|template| InputTemplate::parse(&template).unwrap()),
+                state_machine_arn: place.state_machine_arn("wine-train"),
+                trigger,
+            }],
+            place,
+            retention_days: 400,
+        }
+    }
+
+    fn event() -> Envelope {
+        let mut event = Envelope::new("e-1", "arn:aws:s3:::lake", "data.arrived".parse().unwrap());
+        event.dataset = Some("wine".to_owned());
+        event.context.hop = 2;
+        event.with_payload(&json!({ "key": "raw/a.csv", "parts": [{ "n": 1 }, { "n": 2 }] }))
+    }
+
+    fn plan(input: Option<Value>, event: &Envelope) -> Result<Start, PlanError> {
+        let model = model(input);
+        plan_start(&model, &model.triggers[0], event, EventContext::default())
+    }
+
+    #[test]
+    fn a_start_is_a_function_of_the_event_alone() {
+        let one = plan(None, &event()).unwrap();
+        assert_eq!(one, plan(None, &event()).unwrap());
+        let mut other = event();
+        other.id = "e-2".to_owned();
+        let other = plan(None, &other).unwrap();
+        assert_ne!((one.start_key, one.name), (other.start_key, other.name));
+    }
+
+    #[test]
+    fn the_name_is_within_step_functions_rules_and_the_arn_follows_from_it() {
+        let start = plan(None, &event()).unwrap();
+        assert_eq!(start.name, format!("train-{}", start.start_key));
+        assert_eq!(
+            start.run_arn.unwrap(),
+            format!("arn:aws:states:eu-west-1:123456789012:execution:wine-train:{}", start.name)
+        );
+        let long = execution_name(&"t".repeat(200), &start.start_key);
+        assert_eq!(long.len(), STEP_FUNCTIONS_NAME_CHARS_MAX);
+    }
+
+    #[test]
+    fn without_a_template_the_input_is_the_event_with_the_runs_context() {
+        let start = plan(None, &event()).unwrap();
+        let input: Value = serde_json::from_str(&start.input).unwrap();
+        assert_eq!(input["data"]["key"], "raw/a.csv");
+        let context = &input["bellwire"];
+        assert_eq!(context["trigger"], "train");
+        assert_eq!(context["event"]["hop"], 3);
+        assert_eq!(context["event"]["causationid"], "e-1");
+        assert_eq!(context["event"]["correlationid"], "e-1");
+    }
+
+    #[test]
+    fn a_template_picks_from_the_event() {
+        let template = json!({
+            "key": "$.data.key", "numbers": "$.data.parts[*].n", "whole": "$.data.parts",
+            "price": "$$5", "nested": { "list": ["$.dataset", 7] },
+        });
+        let start = plan(Some(template), &event()).unwrap();
+        let mut input: Value = serde_json::from_str(&start.input).unwrap();
+        input.as_object_mut().unwrap().remove("bellwire");
+        assert_eq!(
+            input,
+            json!({ "key": "raw/a.csv", "numbers": [1, 2], "whole": [{ "n": 1 }, { "n": 2 }],
+                    "price": "$5", "nested": { "list": ["wine", 7] } })
+        );
+    }
+
+    #[test]
+    fn what_a_template_does_not_find_is_named() {
+        let error = plan(Some(json!({ "a": ["$.data.nothing"] })), &event()).unwrap_err();
+        let (field, query) = ("/a/0".to_owned(), "$.data.nothing".to_owned());
+        assert_eq!(error, PlanError::NothingFound { field, query });
+        assert!(matches!(
+            InputTemplate::parse(&json!({ "a": "$.[" })),
+            Err(TemplateError::Query { .. })
+        ));
+        assert!(matches!(
+            InputTemplate::parse(&json!({ "bellwire": 1 })),
+            Err(TemplateError::Reserved)
+        ));
+        assert!(matches!(InputTemplate::parse(&json!("$")), Err(TemplateError::NotAnObject)));
+    }
+
+    #[test]
+    fn an_input_that_step_functions_would_refuse_is_refused_before() {
+        let mut large = event();
+        large.data = Some(json!("x".repeat(STEP_FUNCTIONS_INPUT_BYTES_MAX)));
+        assert!(matches!(plan(None, &large), Err(PlanError::InputTooLarge { .. })));
+    }
+}

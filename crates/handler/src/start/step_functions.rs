@@ -1,0 +1,106 @@
+//! Executions of state machines.
+//!
+//! **On a crash:** at most one execution for one start. The name is the start
+//! key's, which Step Functions keeps taken for 90 days after the execution
+//! closed, and the ledger's row outlives that.
+
+use aws_sdk_sfn::Client;
+use aws_sdk_sfn::error::{DisplayErrorContext, ProvideErrorMetadata};
+use bellwire_ledger::Start;
+use bellwire_schema::completion::{RunCompletion, RunStatus};
+use jiff::Timestamp;
+
+use super::{Accepted, StartError};
+
+/// Errors of `StartExecution` that no retry mends. Source: AWS Step Functions
+/// API reference, `StartExecution`, and its common errors. A denied call is not
+/// among them: a new role's policy takes seconds to act.
+pub(super) const REFUSED_FOR_GOOD: [&str; 6] = [
+    "InvalidArn",
+    "InvalidExecutionInput",
+    "InvalidName",
+    "StateMachineDeleting",
+    "StateMachineDoesNotExist",
+    "ValidationException",
+];
+
+/// The client of Step Functions.
+#[derive(Debug, Clone)]
+pub(crate) struct StepFunctions {
+    client: Client,
+}
+
+impl StepFunctions {
+    pub(crate) const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Starts the execution, or finds that it was started: with the same name
+    /// and input Step Functions answers so while it runs, and
+    /// `ExecutionAlreadyExists` says the same afterwards.
+    pub(crate) async fn start(&self, start: &Start) -> Result<Accepted, StartError> {
+        const OPERATION: &str = "states:StartExecution";
+        let result = self
+            .client
+            .start_execution()
+            .state_machine_arn(&start.target)
+            .name(&start.name)
+            .input(&start.input)
+            .send()
+            .await;
+        match result {
+            Ok(output) => Ok(Accepted {
+                started_at: timestamp(&output.start_date),
+                run_arn: output.execution_arn,
+            }),
+            Err(error) if error.code() == Some("ExecutionAlreadyExists") => match &start.run_arn {
+                Some(run_arn) => Ok(Accepted { run_arn: run_arn.clone(), started_at: None }),
+                None => {
+                    let message = "it exists, and its ARN does not follow from its name".to_owned();
+                    Err(StartError::Refused {
+                        operation: OPERATION,
+                        target: start.target.clone(),
+                        message,
+                    })
+                }
+            },
+            Err(error) => {
+                let message = match error.message() {
+                    Some(message) => message.to_owned(),
+                    None => DisplayErrorContext(&error).to_string(),
+                };
+                Err(StartError::of(OPERATION, start, error.code(), message))
+            }
+        }
+    }
+
+    /// Asks how an execution ended; `None` while it runs.
+    pub(crate) async fn ended(
+        &self,
+        start: &Start,
+        run_arn: &str,
+    ) -> Result<Option<RunCompletion>, StartError> {
+        let result = self.client.describe_execution().execution_arn(run_arn).send().await;
+        let run = result.map_err(|error| StartError::Unavailable {
+            operation: "states:DescribeExecution",
+            target: start.target.clone(),
+            message: DisplayErrorContext(&error).to_string(),
+        })?;
+        Ok(RunStatus::of(run.status.as_str()).map(|status| RunCompletion {
+            run_arn: run.execution_arn,
+            state_machine_arn: run.state_machine_arn,
+            status,
+            redrive_count: run.redrive_count.and_then(|count| count.try_into().ok()).unwrap_or(0),
+            started_at: timestamp(&run.start_date),
+            stopped_at: run.stop_date.as_ref().and_then(timestamp),
+            input: run.input,
+            output: run.output,
+            error: run.error,
+            cause: run.cause,
+        }))
+    }
+}
+
+fn timestamp(time: &aws_sdk_sfn::primitives::DateTime) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(time.as_nanos()).ok()
+}

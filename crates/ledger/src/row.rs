@@ -1,0 +1,152 @@
+use std::collections::BTreeMap;
+
+use bellwire_schema::completion::CompletionOrigin;
+use bellwire_schema::payload::Artifact;
+use bellwire_schema::{Envelope, EventContext, EventType, Stage, StartKey};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A start as it is claimed: everything that a repetition of it needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Its key.
+    pub start_key: StartKey,
+    /// The trigger that starts it.
+    pub trigger: String,
+    /// The stage that the run is of.
+    pub stage: Stage,
+    /// The dataset of the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// The ARN of what is started.
+    pub target: String,
+    /// The name, or token, under which it is started.
+    pub name: String,
+    /// The run's whole input, as text.
+    pub input: String,
+    /// The run's ARN, where it follows from target and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_arn: Option<String>,
+    /// How long the run may be expected to take, in seconds.
+    pub expected_duration_s: u64,
+    /// The event that starts it.
+    pub cause: Cause,
+    /// What every event of the run inherits.
+    pub context: EventContext,
+}
+
+/// The event that started a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// Its id.
+    pub id: String,
+    /// Its source.
+    pub source: String,
+    /// Its type.
+    pub event_type: EventType,
+    /// What it happened to: an object's key, a run's ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+}
+
+impl Cause {
+    /// The cause that an event is.
+    #[must_use]
+    pub fn of(event: &Envelope) -> Self {
+        Self {
+            id: event.id.clone(),
+            source: event.source.clone(),
+            event_type: event.event_type.clone(),
+            subject: event.subject.clone(),
+            time: event.time,
+        }
+    }
+}
+
+/// How far a start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its name and input are fixed; whether it was started is not known.
+    Claimed,
+    /// The target has accepted it.
+    Started,
+    /// The run ended well.
+    Completed,
+    /// The run failed, timed out or was aborted.
+    Failed,
+    /// The target refused the start for good; the event is in the dead queue.
+    Refused,
+}
+
+impl State {
+    /// Its name, as it stands in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Started => "started",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartRow {
+    /// What was claimed.
+    pub start: Start,
+    /// How far it has come.
+    pub state: State,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// When the target accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+impl StartRow {
+    /// What the event of the run's completion takes from here.
+    #[must_use]
+    pub fn completion_origin(&self) -> CompletionOrigin {
+        CompletionOrigin {
+            stage: self.start.stage,
+            trigger: Some(self.start.trigger.clone()),
+            dataset: self.start.dataset.clone(),
+            context: self.start.context.clone(),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// The target's own word for it.
+    pub status: String,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Timestamp>,
+    /// From begin to end, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_s: Option<f64>,
+    /// Numbers that the run reported of itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+    /// What it made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
+    /// The error's name, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The error's cause, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}

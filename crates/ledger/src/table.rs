@@ -1,0 +1,359 @@
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use bellwire_schema::StartKey;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::LedgerError;
+use crate::row::{End, Start, StartRow, State};
+
+/// The index whose hash key is `run_arn`.
+pub const BY_RUN_INDEX: &str = "by-run";
+/// The sparse index of what is due: hash key `due_shard`, range key `due_at` in epoch seconds.
+pub const BY_DUE_INDEX: &str = "by-due";
+/// The index of each UTC day's starts: hash key `day_shard`, range key `claimed_at`.
+pub const BY_DAY_INDEX: &str = "by-day";
+
+/// Partitions that what is due is spread over.
+pub const DUE_SHARDS: u32 = 4;
+/// Partitions that a day's starts are spread over. One partition takes 1,000
+/// writes a second; source: Amazon DynamoDB developer guide, "Partition key design".
+pub const DAY_SHARDS: u32 = 4;
+
+/// A claim that nobody finished is repeated by the sweep after this long: past
+/// the two retries that Lambda makes, about one and two minutes after the first.
+const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_secs(240);
+
+/// What a claim found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClaimOutcome {
+    /// Nothing: the start is the caller's to make.
+    Claimed,
+    /// A claim whose start was never recorded: it is to be repeated as it stands there.
+    Unfinished(Box<StartRow>),
+    /// A start that is known: there is nothing to do.
+    Known(Box<StartRow>),
+}
+
+/// The ledger's table.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    client: Client,
+    table: String,
+    retention_days: u32,
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+impl Ledger {
+    /// A ledger in a table, whose rows live for so many days.
+    #[must_use]
+    pub fn new(client: Client, table: &str, retention_days: u32) -> Self {
+        Self { client, table: table.to_owned(), retention_days }
+    }
+
+    /// Claims a start: of all who claim one key, one is told [`ClaimOutcome::Claimed`].
+    ///
+    /// One conditional write. A row past its expiry counts as gone, whenever
+    /// DynamoDB gets round to deleting it.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails; nothing is claimed then, or the caller's own
+    /// repetition finds the claim unfinished.
+    pub async fn claim(&self, start: &Start, now: Timestamp) -> Result<ClaimOutcome, LedgerError> {
+        let row = StartRow {
+            start: start.clone(),
+            state: State::Claimed,
+            claimed_at: now,
+            started_at: None,
+            end: None,
+        };
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(self.item_of(&row, now)?))
+            .condition_expression("attribute_not_exists(pk) OR expires_at < :now")
+            .expression_attribute_values(":now", number(now.as_second()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = result else {
+            return Ok(ClaimOutcome::Claimed);
+        };
+        let taken = error
+            .as_service_error()
+            .and_then(|error| match error {
+                aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(
+                    failed,
+                ) => Some(failed.item().cloned()),
+                _ => None,
+            });
+        match taken {
+            Some(Some(item)) => {
+                let row = Box::new(self.row_of(item)?);
+                Ok(match row.state {
+                    State::Claimed => ClaimOutcome::Unfinished(row),
+                    _ => ClaimOutcome::Known(row),
+                })
+            }
+            Some(None) => Err(self.bad_row("the refused claim returned no row")),
+            None => Err(LedgerError::of("PutItem", &self.table, &error)),
+        }
+    }
+
+    /// Records that the target accepted a start. A row that has gone further
+    /// already, because the run was quicker than this call, stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails.
+    pub async fn record_started(
+        &self,
+        start: &Start,
+        run_arn: &str,
+        started_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let due_at = now.as_second().saturating_add_unsigned(start.expected_duration_s);
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", key_of(&start.start_key))
+            .update_expression(
+                "SET #row.#state = :started, #row.started_at = :started_at, run_arn = :run_arn, \
+                 due_at = :due_at",
+            )
+            .condition_expression("#row.#state = :claimed")
+            .expression_attribute_names("#row", "row")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":started", text(State::Started.as_str()))
+            .expression_attribute_values(":claimed", text(State::Claimed.as_str()))
+            .expression_attribute_values(":started_at", text(&started_at.to_string()))
+            .expression_attribute_values(":run_arn", text(run_arn))
+            .expression_attribute_values(":due_at", number(due_at));
+        self.settled(update.send().await)
+    }
+
+    /// Closes a start: its run ended, or its target refused it for good.
+    /// Nothing of it is due any more. A row that is closed already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails.
+    pub async fn close(
+        &self,
+        start_key: &StartKey,
+        state: State,
+        end: &End,
+    ) -> Result<(), LedgerError> {
+        let end: Item = self.to_item(end)?;
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", key_of(start_key))
+            .update_expression(
+                "SET #row.#state = :state, #row.#end = :end REMOVE due_shard, due_at",
+            )
+            .condition_expression("#row.#state IN (:claimed, :started)")
+            .expression_attribute_names("#row", "row")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#end", "end")
+            .expression_attribute_values(":state", text(state.as_str()))
+            .expression_attribute_values(":claimed", text(State::Claimed.as_str()))
+            .expression_attribute_values(":started", text(State::Started.as_str()))
+            .expression_attribute_values(":end", AttributeValue::M(end));
+        self.settled(update.send().await)
+    }
+
+    /// Puts off when the sweep looks at a start again.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails.
+    pub async fn put_off(
+        &self,
+        start_key: &StartKey,
+        due_at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", key_of(start_key))
+            .update_expression("SET due_at = :due_at")
+            .condition_expression("attribute_exists(due_at)")
+            .expression_attribute_values(":due_at", number(due_at.as_second()));
+        self.settled(update.send().await)
+    }
+
+    /// The start whose run this is; `None` where Bellwire did not start it, or
+    /// the index does not show it yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails or the row cannot be read.
+    pub async fn find_by_run(&self, run_arn: &str) -> Result<Option<StartRow>, LedgerError> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_RUN_INDEX)
+            .key_condition_expression("run_arn = :run_arn")
+            .expression_attribute_values(":run_arn", text(run_arn))
+            .limit(1)
+            .send()
+            .await
+            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
+        found.items.unwrap_or_default().into_iter().next().map(|item| self.row_of(item)).transpose()
+    }
+
+    /// At most `limit` starts of one shard that are due, the longest due first.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails or a row cannot be read.
+    pub async fn due(
+        &self,
+        shard: u32,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<Vec<StartRow>, LedgerError> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_DUE_INDEX)
+            .key_condition_expression("due_shard = :shard AND due_at <= :now")
+            .expression_attribute_values(":shard", text(&due_shard(shard)))
+            .expression_attribute_values(":now", number(now.as_second()))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
+        found.items.unwrap_or_default().into_iter().map(|item| self.row_of(item)).collect()
+    }
+
+    /// All starts that were claimed on the UTC day of an instant, in the order of their claims.
+    ///
+    /// # Errors
+    ///
+    /// Where a call fails or a row cannot be read.
+    pub async fn starts_of_day(&self, day: Timestamp) -> Result<Vec<StartRow>, LedgerError> {
+        let mut rows = Vec::new();
+        for shard in 0..DAY_SHARDS {
+            let mut pages = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(BY_DAY_INDEX)
+                .key_condition_expression("day_shard = :shard")
+                .expression_attribute_values(":shard", text(&day_shard(day, shard)))
+                .into_paginator()
+                .items()
+                .send();
+            while let Some(item) = pages.next().await {
+                let item = item.map_err(|error| LedgerError::of("Query", &self.table, &error))?;
+                rows.push(self.row_of(item)?);
+            }
+        }
+        rows.sort_by_key(|row| row.claimed_at);
+        Ok(rows)
+    }
+
+    fn item_of(&self, row: &StartRow, now: Timestamp) -> Result<Item, LedgerError> {
+        let shard = shard_of(&row.start.start_key);
+        let retention = SignedDuration::from_hours(24 * i64::from(self.retention_days));
+        let mut item = Item::from([
+            ("pk".to_owned(), key_of(&row.start.start_key)),
+            ("row".to_owned(), AttributeValue::M(self.to_item(row)?)),
+            ("claimed_at".to_owned(), text(&sortable(now))),
+            ("day_shard".to_owned(), text(&day_shard(now, shard % DAY_SHARDS))),
+            ("due_shard".to_owned(), text(&due_shard(shard % DUE_SHARDS))),
+            ("due_at".to_owned(), number((now + UNFINISHED_AFTER).as_second())),
+            ("expires_at".to_owned(), number((now + retention).as_second())),
+        ]);
+        if let Some(run_arn) = &row.start.run_arn {
+            item.insert("run_arn".to_owned(), text(run_arn));
+        }
+        Ok(item)
+    }
+
+    fn row_of(&self, mut item: Item) -> Result<StartRow, LedgerError> {
+        let run_arn = item.remove("run_arn");
+        let Some(AttributeValue::M(row)) = item.remove("row") else {
+            return Err(self.bad_row("it has no `row`"));
+        };
+        let mut row: StartRow = self.of_item(row)?;
+        if let Some(AttributeValue::S(run_arn)) = run_arn {
+            row.start.run_arn = Some(run_arn);
+        }
+        Ok(row)
+    }
+
+    /// A condition that fails says that the row has gone further: that is no error.
+    fn settled<T, E, R>(
+        &self,
+        result: Result<T, aws_sdk_dynamodb::error::SdkError<E, R>>,
+    ) -> Result<(), LedgerError>
+    where
+        E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
+        use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(()),
+            Err(error) => Err(LedgerError::of("UpdateItem", &self.table, &error)),
+        }
+    }
+
+    fn to_item(&self, value: &impl Serialize) -> Result<Item, LedgerError> {
+        serde_dynamo::to_item(value).map_err(|error| self.bad_row(&error.to_string()))
+    }
+
+    fn of_item<T: DeserializeOwned>(&self, item: Item) -> Result<T, LedgerError> {
+        serde_dynamo::from_item(item).map_err(|error| self.bad_row(&error.to_string()))
+    }
+
+    fn bad_row(&self, message: &str) -> LedgerError {
+        LedgerError::Row { table: self.table.clone(), message: message.to_owned() }
+    }
+}
+
+fn key_of(start_key: &StartKey) -> AttributeValue {
+    text(&format!("start#{start_key}"))
+}
+
+/// Start keys are hashes, so that their first digits spread evenly.
+fn shard_of(start_key: &StartKey) -> u32 {
+    start_key.as_str().bytes().take(2).fold(0, |sum, byte| sum * 16 + u32::from(byte))
+}
+
+fn due_shard(shard: u32) -> String {
+    format!("due#{shard}")
+}
+
+fn day_shard(day: Timestamp, shard: u32) -> String {
+    format!("{}#{shard}", day.to_zoned(TimeZone::UTC).date())
+}
+
+/// RFC 3339 with all nine digits, so that text order is time order.
+fn sortable(time: Timestamp) -> String {
+    format!("{time:.9}")
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+fn number(number: i64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
