@@ -3,6 +3,12 @@
 use bellwire_ledger::{ClaimOutcome, End, Ledger, LedgerError, Start, State};
 use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::{Envelope, EventContext};
+use bellwire_telemetry::semconv::{
+    AWS_STEP_FUNCTIONS_STATE_MACHINE_ARN, CLOUDEVENTS_EVENT_ID, CLOUDEVENTS_EVENT_SOURCE,
+    CLOUDEVENTS_EVENT_TYPE, DB_OPERATION_NAME, DB_SYSTEM_NAME, FAAS_TRIGGER,
+    MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, MESSAGING_SYSTEM_SNS, RPC_METHOD, RPC_SYSTEM_NAME,
+};
 use bellwire_telemetry::{context_of, mark_failed, set_parent};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -134,15 +140,15 @@ impl Handler {
             "process",
             otel.name = format!("process {topic}"),
             otel.kind = "consumer",
-            messaging.system = "aws.sns",
-            messaging.operation.name = "process",
-            messaging.operation.type = "process",
-            messaging.destination.name = topic,
-            messaging.message.id = delivery.message_id,
-            faas.trigger = "pubsub",
-            cloudevents.event_id = event.id,
-            cloudevents.event_type = event.event_type.as_str(),
-            cloudevents.event_source = event.source,
+            { MESSAGING_SYSTEM } = MESSAGING_SYSTEM_SNS,
+            { MESSAGING_OPERATION_NAME } = "process",
+            { MESSAGING_OPERATION_TYPE } = "process",
+            { MESSAGING_DESTINATION_NAME } = topic,
+            { MESSAGING_MESSAGE_ID } = delivery.message_id,
+            { FAAS_TRIGGER } = "pubsub",
+            { CLOUDEVENTS_EVENT_ID } = event.id,
+            { CLOUDEVENTS_EVENT_TYPE } = event.event_type.as_str(),
+            { CLOUDEVENTS_EVENT_SOURCE } = event.source,
         );
         let context = &event.context;
         set_parent(&span, context.traceparent.as_deref(), context.tracestate.as_deref());
@@ -212,8 +218,8 @@ impl Handler {
         let claim = info_span!(
             "ledger claim",
             otel.kind = "client",
-            db.system.name = "aws.dynamodb",
-            db.operation.name = "PutItem",
+            { DB_SYSTEM_NAME } = "aws.dynamodb",
+            { DB_OPERATION_NAME } = "PutItem",
         );
         let start = match self.ledger.claim(&planned, now).instrument(claim).await? {
             ClaimOutcome::Claimed => planned,
@@ -254,9 +260,9 @@ impl Handler {
             "StartExecution",
             otel.name = format!("StartExecution {machine}"),
             otel.kind = "client",
-            rpc.system = "aws-api",
-            rpc.service = "SFN",
-            rpc.method = "StartExecution",
+            { RPC_SYSTEM_NAME } = "aws-api",
+            { RPC_METHOD } = "SFN/StartExecution",
+            { AWS_STEP_FUNCTIONS_STATE_MACHINE_ARN } = start.target,
         );
         let accepted = self.step_functions.start(start).instrument(span).await?;
         let started_at = accepted.started_at.unwrap_or(now);
@@ -273,12 +279,12 @@ impl Handler {
             "create",
             otel.name = format!("{} create", event.event_type.as_str()),
             otel.kind = "producer",
-            messaging.system = "aws.sns",
-            messaging.operation.name = "create",
-            messaging.operation.type = "create",
-            messaging.destination.name = self.model.deployment.topic(),
-            cloudevents.event_id = event.id,
-            cloudevents.event_type = event.event_type.as_str(),
+            { MESSAGING_SYSTEM } = MESSAGING_SYSTEM_SNS,
+            { MESSAGING_OPERATION_NAME } = "create",
+            { MESSAGING_OPERATION_TYPE } = "create",
+            { MESSAGING_DESTINATION_NAME } = self.model.deployment.topic(),
+            { CLOUDEVENTS_EVENT_ID } = event.id,
+            { CLOUDEVENTS_EVENT_TYPE } = event.event_type.as_str(),
         );
         if let Some(trace) = context_of(&span) {
             event.context.traceparent = Some(trace.traceparent);

@@ -1,1 +1,176 @@
-//! Logs and OpenTelemetry traces: one init, and propagation through message attributes.
+//! Logs and OpenTelemetry traces: one [`init`], and propagation through message
+//! attributes.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use bellwire_telemetry::{LogFormat, TraceContext};
+//!
+//! # fn main() -> Result<(), bellwire_telemetry::InitError> {
+//! let telemetry = bellwire_telemetry::init("wine-handler", LogFormat::Auto)?;
+//!
+//! let span = tracing::info_span!("process", otel.kind = "consumer", otel.status_code = tracing::field::Empty);
+//! bellwire_telemetry::set_parent(&span, Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), None);
+//! let caused: Option<TraceContext> = span.in_scope(|| bellwire_telemetry::context_of(&span));
+//! drop(span);
+//!
+//! telemetry.flush(bellwire_telemetry::FLUSH_TIMEOUT_DEFAULT);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is configured, and by what
+//!
+//! The standard `OTEL_*` variables, as the OpenTelemetry SDK reads them:
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (OTLP
+//! over HTTP, protobuf; `http` and `https`), `OTEL_EXPORTER_OTLP_HEADERS`,
+//! `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
+//! `OTEL_TRACES_SAMPLER` and `_ARG`, `OTEL_BSP_*`, `OTEL_SDK_DISABLED`,
+//! `OTEL_TRACES_EXPORTER=none`. Logs follow `RUST_LOG`, which has no say in traces.
+//!
+//! # Without an exporter
+//!
+//! Where no endpoint is set, or the SDK is disabled, spans are not recorded and no
+//! thread runs, but context travels on: each span stands for its parent, as the
+//! OpenTelemetry specification wants of an API without an SDK, so that what a
+//! message causes carries the message's own `traceparent`, unaltered, and a
+//! component without an exporter leaves no hole in the trace of those that have
+//! one. Where no parent was set there is no context. It costs some microseconds a
+//! span.
+//!
+//! # What never happens
+//!
+//! Telemetry fails no event and delays none beyond its bound: what is wrong with
+//! its settings is logged and leaves [`init`] without an exporter, a backend that
+//! cannot be reached is logged once an outage, and [`Guard::flush`] returns in time.
+
+mod export;
+mod logs;
+mod propagation;
+pub mod semconv;
+
+use std::time::Duration;
+
+use opentelemetry::trace::noop::NoopTracer;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use logs::LogFormat;
+pub use propagation::{
+    TraceContext, context_of, link, mark_failed, set_parent, trace_id, with_causes,
+};
+
+use export::Pipeline;
+
+/// How long a flush may hold up what it ends: the `timeout` for [`Guard::flush`].
+pub const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_millis(200);
+
+/// How long [`Guard::shutdown`] waits for the last spans: a process that ends has
+/// more time than an event, and what it does not send is lost.
+pub const SHUTDOWN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+
+/// Targets whose spans are not ours to export: each invocation of the Lambda
+/// runtime would begin a trace of its own, with one span.
+const TARGETS_NOT_TRACED: [&str; 7] =
+    ["lambda_runtime", "opentelemetry", "opentelemetry_sdk", "hyper", "h2", "reqwest", "rustls"];
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The process has a `tracing` subscriber already.
+    #[error("logs and traces are set up already: call `init` once, at the start of `main`")]
+    AlreadySet(#[source] tracing_subscriber::util::TryInitError),
+}
+
+/// Keeps telemetry running; dropped, it does what [`Self::shutdown`] does.
+#[derive(Debug)]
+#[must_use = "when the guard is dropped, no more spans are exported"]
+pub struct Guard {
+    pipeline: Option<Pipeline>,
+}
+
+/// Sets up logs and traces for the process.
+///
+/// `service` is the service's name where neither `OTEL_SERVICE_NAME` nor
+/// `OTEL_RESOURCE_ATTRIBUTES` names it. Works inside and outside an async runtime.
+///
+/// # Errors
+///
+/// Only [`InitError::AlreadySet`]. Settings that cannot be used are logged, and
+/// then nothing is exported.
+pub fn init(service: &str, format: LogFormat) -> Result<Guard, InitError> {
+    let (log_filter, log_problem) = logs::filter_from_env();
+    let (pipeline, export_problem) = match Pipeline::from_env(service) {
+        Ok(pipeline) => (pipeline, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    tracing_subscriber::registry()
+        .with(trace_layer(pipeline.as_ref()).with_filter(trace_filter()))
+        .with(logs::layer(format).with_filter(log_filter))
+        .try_init()
+        .map_err(InitError::AlreadySet)?;
+    if let Some(problem) = log_problem {
+        tracing::warn!(error = %problem, "RUST_LOG cannot be read: logging at info");
+    }
+    if let Some(problem) = export_problem {
+        tracing::error!(error = %problem, "no traces are exported: correct the OTEL_* variables");
+    }
+    Ok(Guard { pipeline })
+}
+
+/// Spans become OpenTelemetry's: recorded where there is an exporter, else passed through.
+fn trace_layer<S>(pipeline: Option<&Pipeline>) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    let layer = tracing_opentelemetry::layer()
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false);
+    match pipeline {
+        Some(pipeline) => layer.with_tracer(pipeline.tracer()).boxed(),
+        None => layer.with_tracer(NoopTracer::new()).boxed(),
+    }
+}
+
+fn trace_filter() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_targets(TARGETS_NOT_TRACED.map(|target| (target, LevelFilter::OFF)))
+}
+
+impl Guard {
+    /// Whether spans are exported.
+    #[must_use]
+    pub fn exports(&self) -> bool {
+        self.pipeline.is_some()
+    }
+
+    /// Sends the spans that have ended, and waits for that at most `timeout`
+    /// ([`FLUSH_TIMEOUT_DEFAULT`]). Blocks the calling thread for so long; returns
+    /// at once where nothing is exported.
+    ///
+    /// What could not be sent in time is reported once an outage, and stays
+    /// queued, within the SDK's bounds, for the next flush.
+    pub fn flush(&self, timeout: Duration) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.flush(timeout);
+        }
+    }
+
+    /// Sends what is left within [`SHUTDOWN_TIMEOUT_DEFAULT`], and stops.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.shutdown(SHUTDOWN_TIMEOUT_DEFAULT);
+        }
+    }
+}
