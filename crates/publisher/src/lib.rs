@@ -1,1 +1,48 @@
-//! The sidecar that turns S3 notifications, completions and HTTP events into messages on the topic.
+//! The publisher: a sidecar that turns S3 notifications, completions, schedules
+//! and HTTP events into messages on the workflow's SNS topic.
+//!
+//! ```text
+//! ingest queue ─► receive ─► decode ─► route ─► enrich ─┐
+//!                                                       ├─► pack ─► publish ─► topic
+//! application ──► ingest (HTTP) ────────────────────────┘    │
+//!                                                            ├─► quarantine ─► dead queue
+//!                                                            └─► settle: delete, or leave
+//! ```
+//!
+//! `decode`, `route`, `pack` and the decision of `settle` are pure. A message
+//! leaves the ingest queue only after each of its records was accepted by SNS,
+//! deliberately skipped, or accepted by the dead queue; an HTTP request is
+//! answered with 202 only after SNS accepted its event.
+
+pub mod settings;
+
+pub mod connect;
+
+pub mod receive;
+
+pub mod ingest;
+pub mod problem;
+
+pub mod decode;
+
+pub mod route;
+
+pub mod enrich;
+
+pub mod pack;
+
+pub mod publish;
+
+pub mod settle;
+
+pub mod quarantine;
+
+pub mod bridge;
+
+pub mod call;
+pub mod counts;
+pub mod run;
+pub mod spans;
+
+pub use run::{RunError, run};
+pub use settings::{Flags, Settings};

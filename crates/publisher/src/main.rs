@@ -1,2 +1,56 @@
 //! The `bellwire-publisher` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+use bellwire_publisher::run::stop_signal;
+use bellwire_publisher::settings::LogStyle;
+use bellwire_publisher::{Flags, Settings, run};
+use bellwire_telemetry::LogFormat;
+use clap::Parser as _;
+use tokio_util::sync::CancellationToken;
+
+const FAILED: u8 = 1;
+const WRONG_SETTINGS: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let format = match flags.log_format {
+        LogStyle::Auto => LogFormat::Auto,
+        LogStyle::Human => LogFormat::Human,
+        LogStyle::Json => LogFormat::Json,
+    };
+    let settings = match Settings::of(flags) {
+        Ok(settings) => settings,
+        Err(error) => return failed(WRONG_SETTINGS, &error),
+    };
+    let telemetry = match bellwire_telemetry::init(&settings.deployment.publisher(), format) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return failed(FAILED, &error),
+    };
+    let shutdown = CancellationToken::new();
+    let stopped = shutdown.clone();
+    tokio::spawn(async move {
+        match stop_signal().await {
+            Ok(signal) => tracing::info!(signal, "stopping"),
+            Err(error) => tracing::error!(%error, "no signals can be waited for: stopping"),
+        }
+        stopped.cancel();
+    });
+    let ended = run(settings, shutdown).await;
+    telemetry.shutdown();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(FAILED, &error),
+    }
+}
+
+fn failed(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because {error}");
+        cause = error.source();
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,155 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use bellwire_schema::EventType;
+use clap::{Args, Parser, Subcommand};
+
+/// Deploys a workflow to AWS, and looks at what it does.
+#[derive(Debug, Parser)]
+#[command(name = "bellwire", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   failed; what to do stands on standard error
+  2   `plan --exit-code`: there is something to do
+  64  the command line cannot be read
+
+Credentials and region come from the standard AWS settings (AWS_PROFILE, AWS_REGION, …);
+AWS_ENDPOINT_URL leads to a local AWS.";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The workflow file
+    #[arg(long, global = true, default_value = "bellwire.toml", value_name = "FILE")]
+    pub(crate) workflow: PathBuf,
+    /// The environment: part of every name, so that one account holds several
+    #[arg(long, global = true, value_name = "NAME", value_parser = environment)]
+    pub(crate) env: Option<String>,
+    /// The project's root, which artifacts are relative to
+    #[arg(long, global = true, default_value = ".", value_name = "FOLDER")]
+    pub(crate) root: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what an apply would do
+    Plan(PlanOptions),
+    /// Make everything as the workflow file says
+    Apply(ApplyOptions),
+    /// Delete everything that is the workflow's; data only where it is named
+    Destroy(DestroyOptions),
+    /// Print ARNs, URLs and names of what is deployed
+    Outputs,
+    /// Publish an event
+    Emit(EmitOptions),
+    /// List what was started, why, and what became of it
+    Runs(RunsOptions),
+    /// Print temporary credentials of a component's role, for `credential_process`
+    Credentials(CredentialsOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanOptions {
+    /// Exit with 2 where there is something to do, with 0 where there is nothing
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+/// What stands above the workflow file.
+#[derive(Debug, Args)]
+pub(crate) struct Overrides {
+    /// Where functions send traces (OTLP over HTTP), in place of the workflow file's
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyOptions {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DestroyOptions {
+    /// Do not ask; what holds data stays unless it is named
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// A bucket, table or queue to delete with all that is in it; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) delete_data: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmitOptions {
+    /// A CloudEvent in JSON, structured mode; `-` reads standard input
+    #[arg(conflicts_with = "event_type", required_unless_present = "event_type")]
+    pub(crate) file: Option<PathBuf>,
+    /// The event's type, such as `collection.requested`
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<EventType>,
+    /// Its payload, in JSON
+    #[arg(long, value_name = "JSON", requires = "event_type")]
+    pub(crate) data: Option<String>,
+    /// Where it comes from
+    #[arg(long, value_name = "URI", default_value = "/bellwire/emit")]
+    pub(crate) source: String,
+    /// Its id: the same source and id are the same event; a new one by default
+    #[arg(long, value_name = "ID", requires = "event_type")]
+    pub(crate) id: Option<String>,
+    /// The dataset it is about
+    #[arg(long, value_name = "NAME", requires = "event_type")]
+    pub(crate) dataset: Option<String>,
+    /// Send it to a running publisher, such as `http://127.0.0.1:8080`; by default it goes
+    /// straight to the topic
+    #[arg(long, value_name = "URL")]
+    pub(crate) publisher: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsOptions {
+    /// How far back, in hours
+    #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=9_600))]
+    pub(crate) hours: u32,
+    /// Only those of one trigger
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trigger: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CredentialsOptions {
+    /// `publisher`, `handler`, or the name of a function of the workflow
+    pub(crate) component: String,
+}
+
+/// Longest name of an environment: names stay readable, and few have to be cut.
+const ENVIRONMENT_CHARS_MAX: usize = 16;
+
+fn environment(text: &str) -> Result<String, String> {
+    let is_name = text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && text.len() <= ENVIRONMENT_CHARS_MAX;
+    if is_name {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "an environment's name takes lower-case letters, digits and hyphens, begins with a letter, and has at most {ENVIRONMENT_CHARS_MAX} characters"
+    ))
+}

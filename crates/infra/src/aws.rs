@@ -1,0 +1,105 @@
+//! The clients of every service that a deploy calls, and who is calling.
+
+use aws_config::SdkConfig;
+use bellwire_schema::Place;
+use bellwire_schema::workflow::Workflow;
+
+use crate::error::{CallError, failed};
+
+/// One client a service, all of one configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Aws {
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) events: aws_sdk_eventbridge::Client,
+    pub(crate) iam: aws_sdk_iam::Client,
+    pub(crate) lambda: aws_sdk_lambda::Client,
+    pub(crate) logs: aws_sdk_cloudwatchlogs::Client,
+    pub(crate) s3: aws_sdk_s3::Client,
+    pub(crate) sfn: aws_sdk_sfn::Client,
+    pub(crate) sns: aws_sdk_sns::Client,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+    pub(crate) tagging: aws_sdk_resourcegroupstagging::Client,
+}
+
+impl Aws {
+    pub(crate) fn new(config: &SdkConfig) -> Self {
+        Self {
+            dynamodb: aws_sdk_dynamodb::Client::new(config),
+            events: aws_sdk_eventbridge::Client::new(config),
+            iam: aws_sdk_iam::Client::new(config),
+            lambda: aws_sdk_lambda::Client::new(config),
+            logs: aws_sdk_cloudwatchlogs::Client::new(config),
+            s3: aws_sdk_s3::Client::new(config),
+            sfn: aws_sdk_sfn::Client::new(config),
+            sns: aws_sdk_sns::Client::new(config),
+            sqs: aws_sdk_sqs::Client::new(config),
+            tagging: aws_sdk_resourcegroupstagging::Client::new(config),
+        }
+    }
+}
+
+/// Why a deploy cannot know where it goes.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// No region is configured.
+    #[error(
+        "no AWS region is set; set AWS_REGION, or `region` in the profile that AWS_PROFILE names"
+    )]
+    NoRegion,
+    /// The workflow belongs elsewhere.
+    #[error(
+        "the workflow file says {what} {wanted}, but the credentials in use are of {found}; switch AWS_PROFILE or AWS_REGION, or change `{what}` in the workflow file"
+    )]
+    Elsewhere {
+        /// `region` or `account`.
+        what: &'static str,
+        /// What the workflow file says.
+        wanted: String,
+        /// What the credentials say.
+        found: String,
+    },
+    /// AWS could not be asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Where the credentials in use lead to: their account, and the region configured.
+///
+/// # Errors
+/// When no region is set, when there are no credentials, or AWS does not answer.
+pub async fn place_of(config: &SdkConfig) -> Result<Place, PlaceError> {
+    let region = config.region().ok_or(PlaceError::NoRegion)?.to_string();
+    let action = "sts:GetCallerIdentity";
+    let identity = aws_sdk_sts::Client::new(config)
+        .get_caller_identity()
+        .send()
+        .await
+        .map_err(failed(action, "the credentials in use"))?;
+    let account = identity.account().ok_or_else(|| {
+        CallError::unexpected(action, "the credentials in use", "no account came back")
+    })?;
+    Ok(Place::new(&region, account))
+}
+
+/// Whether a workflow may be deployed to a place.
+///
+/// # Errors
+/// When the workflow file names another region or account.
+pub fn check_place(workflow: &Workflow, place: &Place) -> Result<(), PlaceError> {
+    let pairs = [
+        ("region", &workflow.region, &place.region),
+        ("account", &workflow.account, &place.account),
+    ];
+    for (what, wanted, found) in pairs {
+        if let Some(wanted) = wanted
+            && wanted != found
+        {
+            return Err(PlaceError::Elsewhere {
+                what,
+                wanted: wanted.clone(),
+                found: found.clone(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! What this version cannot deploy, and what AWS would refuse: found before
+//! anything is called, all of it at once. Pure.
+
+use std::collections::BTreeMap;
+
+use bellwire_schema::filter::{FilterPolicy, Scope};
+use bellwire_schema::limits::STARTS_PER_DAY_DEFAULT;
+use bellwire_schema::workflow::{
+    Delivery, Guards, Protocol, PublisherRun, Source, SourceKind, StateMachine, Subscriber, Target,
+    TopicKind, Trigger, Via, Workflow,
+};
+
+use crate::desired::function_references;
+use crate::inputs::Inputs;
+use crate::problem::{Problem, Problems};
+use crate::pushdown;
+use crate::resource::Owner;
+
+/// What to do about something that later versions will have.
+const LATER: &str = "not in this version: leave it out for now";
+
+/// Checks all that workflow file and artifacts decide.
+///
+/// # Errors
+/// All the problems that were found.
+pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), Problems> {
+    let mut problems = parts(workflow);
+    problems.extend(workflow.sources.iter().filter_map(source));
+    problems.extend(workflow.subscribers.iter().filter_map(|one| subscriber(owner, one)));
+    problems.extend(workflow.triggers.iter().flat_map(trigger));
+    problems.extend(names(owner, workflow));
+    problems.extend(references(workflow, inputs));
+    problems.extend(filter(workflow));
+    Problems::none_of(problems)
+}
+
+fn parts(workflow: &Workflow) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut later = |is_there: bool, place: &str, cause: &str| {
+        if is_there {
+            problems.push(Problem::new(place, cause, LATER));
+        }
+    };
+    let is_fifo = workflow.topic.kind == TopicKind::Fifo;
+    later(is_fifo, "topic", "`kind = \"fifo\"`");
+    let is_lambda = workflow.publisher.run == PublisherRun::Lambda;
+    later(is_lambda, "publisher", "`run = \"lambda\"`");
+    let is_queued = workflow.handler.delivery == Delivery::Queued;
+    later(is_queued, "handler", "`delivery = \"queued\"`");
+    if workflow.triggers.is_empty() {
+        let remedy = "add a [[trigger]]: without one nothing ever starts";
+        problems.push(Problem::new("workflow", "it has no triggers", remedy));
+    }
+    problems
+}
+
+fn source(source: &Source) -> Option<Problem> {
+    let place = format!("source \"{}\"", source.name);
+    let cause = match &source.kind {
+        SourceKind::S3(s3) if s3.via == Via::Topic => "`via = \"topic\"`",
+        SourceKind::Sagemaker(_) => "`kind = \"sagemaker\"`",
+        SourceKind::Batch(_) => "`kind = \"batch\"`",
+        _ => return None,
+    };
+    Some(Problem::new(place, cause, LATER))
+}
+
+fn subscriber(owner: &Owner, subscriber: &Subscriber) -> Option<Problem> {
+    let place = format!("subscriber \"{}\"", subscriber.name);
+    let is_arn = matches!(subscriber.protocol, Protocol::Sqs | Protocol::Lambda);
+    let is_here = subscriber.endpoint.contains(&format!(":{}:", owner.place.region));
+    (is_arn && !is_here).then(|| {
+        let cause = format!("{} is not in {}", subscriber.endpoint, owner.place.region);
+        Problem::new(place, cause, LATER)
+    })
+}
+
+fn trigger(trigger: &Trigger) -> Vec<Problem> {
+    let place = format!("trigger \"{}\"", trigger.name);
+    let Guards { cooldown_s, max_concurrent, max_starts_per_day, when_held: _ } = &trigger.guards;
+    // The reader sets this one where the file does not.
+    let is_daily_set = max_starts_per_day.is_some_and(|starts| starts != STARTS_PER_DAY_DEFAULT);
+    let target = match &trigger.target {
+        Target::StepFunctions(_) => None,
+        Target::SagemakerPipeline(_) => Some("`sagemaker-pipeline`"),
+        Target::Batch(_) => Some("`batch`"),
+        Target::Lambda(_) => Some("`lambda`"),
+        Target::Sns(_) => Some("`sns`"),
+        Target::Sqs(_) => Some("`sqs`"),
+    };
+    let causes = [
+        trigger.gather.as_ref().map(|_| "`gather`".to_owned()),
+        cooldown_s.map(|_| "guard `cooldown`".to_owned()),
+        max_concurrent.map(|_| "guard `max_concurrent`".to_owned()),
+        is_daily_set.then(|| "guard `max_starts_per_day`".to_owned()),
+        target.map(|target| format!("`start` of {target}")),
+    ];
+    causes.into_iter().flatten().map(|cause| Problem::new(&place, cause, LATER)).collect()
+}
+
+/// Two parts that would have one name on AWS.
+fn names(owner: &Owner, workflow: &Workflow) -> Vec<Problem> {
+    let deployment = &owner.deployment;
+    let mut roles = vec![
+        (deployment.handler(), "the handler".to_owned()),
+        (deployment.publisher(), "the publisher".to_owned()),
+    ];
+    roles.extend(workflow.functions.iter().map(|function| {
+        (deployment.function(&function.name), format!("function \"{}\"", function.name))
+    }));
+    roles.extend(workflow.triggers.iter().filter_map(|trigger| {
+        let is_ours = matches!(trigger.target, Target::StepFunctions(StateMachine::Definition(_)));
+        let name = deployment.state_machine(&trigger.name);
+        is_ours.then(|| (name, format!("trigger \"{}\"", trigger.name)))
+    }));
+    let mut rules = vec![
+        (deployment.rule("completions"), "the rule of completions".to_owned()),
+        (deployment.rule("sweep"), "the rule of the sweep".to_owned()),
+    ];
+    rules.extend(workflow.sources.iter().filter_map(|source| {
+        let is_schedule = matches!(source.kind, SourceKind::Schedule(_));
+        is_schedule.then(|| (deployment.rule(&source.name), format!("source \"{}\"", source.name)))
+    }));
+    [("role", roles), ("rule", rules)]
+        .into_iter()
+        .flat_map(|(kind, all)| taken(kind, all))
+        .collect()
+}
+
+fn taken(kind: &str, all: Vec<(String, String)>) -> Vec<Problem> {
+    let mut first: BTreeMap<String, String> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (name, place) in all {
+        match first.get(&name) {
+            Some(other) => {
+                let cause = format!("its {kind} would be {name}, which is that of {other}");
+                problems.push(Problem::new(place, cause, "give one of them another name"));
+            }
+            None => {
+                first.insert(name, place);
+            }
+        }
+    }
+    problems
+}
+
+fn references(workflow: &Workflow, inputs: &Inputs) -> Vec<Problem> {
+    let known: Vec<&str> = workflow.functions.iter().map(|one| one.name.as_str()).collect();
+    let mut problems = Vec::new();
+    for (trigger, definition) in &inputs.definitions {
+        for name in function_references(definition) {
+            if !known.contains(&name.as_str()) {
+                let cause =
+                    format!("its definition calls ${{function:{name}}}, which is not there");
+                let remedy = if known.is_empty() {
+                    "add a [[function]] of that name".to_owned()
+                } else {
+                    format!("known functions: {}", known.join(", "))
+                };
+                problems.push(Problem::new(format!("trigger \"{trigger}\""), cause, remedy));
+            }
+        }
+    }
+    problems
+}
+
+/// What SNS would say of the subscriptions' filter policies.
+fn filter(workflow: &Workflow) -> Vec<Problem> {
+    let handler = ("handler".to_owned(), pushdown::handler_filter(workflow));
+    let others = workflow.subscribers.iter().map(|subscriber| {
+        (format!("subscriber \"{}\"", subscriber.name), pushdown::subscriber_filter(subscriber))
+    });
+    let policies = [handler].into_iter().chain(others).filter(|(_, policy)| !policy.is_null());
+    policies
+        .flat_map(|(place, policy)| {
+            let found = match FilterPolicy::parse(&policy, Scope::Attributes) {
+                Ok(policy) => policy.check_limits(),
+                Err(problems) => problems,
+            };
+            found.into_iter().map(move |problem| {
+                let cause = format!("its filter policy: {}: {}", problem.path, problem.cause);
+                Problem::new(place.clone(), cause, problem.cause.remedy())
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,623 @@
+//! What there should be on AWS: workflow file and artifacts to resources. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwire_schema::EventType;
+use bellwire_schema::workflow::{
+    Protocol, S3Source, SourceKind, StateMachine as Machine, Subscriber, Target, Workflow,
+};
+use serde_json::{Value, json};
+
+use crate::inputs::{Artifact, Inputs};
+use crate::kind::alias::Alias;
+use crate::kind::bucket::Bucket;
+use crate::kind::bucket_notification::{BucketNotification, Entry};
+use crate::kind::function::{Function, Release};
+use crate::kind::invoke_config::InvokeConfig;
+use crate::kind::log_group::LogGroup;
+use crate::kind::permission::Permission;
+use crate::kind::queue::{Queue, Redrive};
+use crate::kind::role::Role;
+use crate::kind::rule::{self, Rule};
+use crate::kind::state_machine::StateMachine;
+use crate::kind::subscription::Subscription;
+use crate::kind::table::{Key, KeyAttribute, Table};
+use crate::kind::topic::Topic;
+use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
+use crate::{policy, pushdown};
+
+/// The alias that everything hangs on, so that a rollback is one call.
+pub const ALIAS: &str = "live";
+/// The key that AWS manages for SNS.
+const SNS_KEY: &str = "alias/aws/sns";
+/// The longest that SQS keeps a message, 14 days: a publisher may be away, and
+/// somebody has to look at what is dead.
+const QUEUE_RETENTION_S: u32 = 14 * 24 * 3_600;
+/// How long the publisher has for a message before another may take it: it is
+/// done in milliseconds, and extends this while SNS slows it.
+const INGEST_VISIBILITY_S: u32 = 60;
+/// How long a message of the dead queue is hidden from others who look at it.
+const DEAD_VISIBILITY_S: u32 = 30;
+/// The longest that a receive waits, by SQS's own limit.
+const RECEIVE_WAIT_S: u32 = 20;
+/// How often the ingest queue offers a message before it is dead. The publisher
+/// stops receiving while SNS is down, so that this counts failures of the message.
+const RECEIVES_MAX: u32 = 5;
+/// Lambda's own default and most: two further tries, within six hours.
+const RETRIES_MAX: u32 = 2;
+const EVENT_AGE_MAX_S: u32 = 6 * 3_600;
+/// How often the handler looks for what is due.
+const SWEEP_EXPRESSION: &str = "rate(1 minute)";
+/// The Id of every rule's only target.
+const TARGET_ID: &str = "bellwire";
+
+/// The log group that Lambda writes a function's logs to.
+#[must_use]
+pub fn log_group_of(function: &str) -> String {
+    format!("/aws/lambda/{function}")
+}
+
+/// All resources of a workflow, each with what must be there before it.
+#[must_use]
+pub fn desired(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Vec<Resource> {
+    let mut desired = Desired { owner, workflow, inputs, resources: Vec::new() };
+    desired.topic();
+    desired.queues();
+    desired.buckets();
+    desired.ledger();
+    desired.publisher_role();
+    for function in &workflow.functions {
+        desired.user_function(function);
+    }
+    desired.state_machines();
+    desired.handler();
+    desired.rules();
+    desired.subscriptions();
+    let mut resources = desired.resources;
+    resources.sort_by_key(Resource::id);
+    resources
+}
+
+struct Desired<'a> {
+    owner: &'a Owner,
+    workflow: &'a Workflow,
+    inputs: &'a Inputs,
+    resources: Vec<Resource>,
+}
+
+impl Desired<'_> {
+    fn add(&mut self, properties: Properties, depends_on: Vec<ResourceId>) {
+        self.resources.push(Resource { properties, depends_on });
+    }
+
+    fn topic_id(&self) -> ResourceId {
+        ResourceId::new(Kind::Topic, self.owner.deployment.topic())
+    }
+
+    fn dead_queue_id(&self) -> ResourceId {
+        ResourceId::new(Kind::Queue, self.owner.deployment.dead_queue())
+    }
+
+    fn ingest_queue_id(&self) -> ResourceId {
+        ResourceId::new(Kind::Queue, self.owner.deployment.ingest_queue())
+    }
+
+    fn dead_queue_arn(&self) -> String {
+        self.owner.place.queue_arn(&self.owner.deployment.dead_queue())
+    }
+
+    fn handler_alias_id(&self) -> ResourceId {
+        alias_id(&self.owner.deployment.handler())
+    }
+
+    fn topic(&mut self) {
+        let name = self.owner.deployment.topic();
+        let settings = &self.workflow.topic;
+        let display_name =
+            settings.display_name.clone().unwrap_or_else(|| self.workflow.name.clone());
+        let topic = Topic {
+            arn: self.owner.place.topic_arn(&name),
+            name,
+            display_name,
+            kms_key: settings.kms_key.clone().unwrap_or_else(|| SNS_KEY.to_owned()),
+            policy: policy::topic(self.owner),
+            tags: self.owner.tags(),
+        };
+        self.add(Properties::Topic(topic), vec![]);
+    }
+
+    fn queues(&mut self) {
+        let Owner { deployment, place } = self.owner;
+        let (ingest, dead) = (deployment.ingest_queue(), deployment.dead_queue());
+        let rules: Vec<String> = rules_into_ingest(self.owner, self.workflow);
+        let buckets: Vec<String> = sources_by_bucket(self.workflow).into_keys().collect();
+        let queue = |name: &str| Queue {
+            name: name.to_owned(),
+            arn: place.queue_arn(name),
+            visibility_timeout_s: INGEST_VISIBILITY_S,
+            retention_s: QUEUE_RETENTION_S,
+            receive_wait_s: RECEIVE_WAIT_S,
+            encrypted: true,
+            redrive: None,
+            redrive_from: Vec::new(),
+            policy: Value::Null,
+            tags: self.owner.tags(),
+        };
+        let dead_queue = Queue {
+            visibility_timeout_s: DEAD_VISIBILITY_S,
+            redrive_from: vec![place.queue_arn(&ingest)],
+            policy: policy::dead_queue(self.owner, &rules),
+            ..queue(&dead)
+        };
+        let redrive =
+            Redrive { dead_queue_arn: place.queue_arn(&dead), receives_max: RECEIVES_MAX };
+        let ingest_queue = Queue {
+            redrive: Some(redrive),
+            policy: policy::ingest_queue(self.owner, &buckets, &rules),
+            ..queue(&ingest)
+        };
+        self.add(Properties::Queue(dead_queue), vec![]);
+        self.add(Properties::Queue(ingest_queue), vec![self.dead_queue_id()]);
+    }
+
+    fn buckets(&mut self) {
+        for (bucket, sources) in sources_by_bucket(self.workflow) {
+            let mut depends_on = vec![self.ingest_queue_id()];
+            if sources.iter().any(|(_, source)| source.create) {
+                depends_on.push(ResourceId::new(Kind::Bucket, &bucket));
+                let properties = Bucket {
+                    name: bucket.clone(),
+                    region: self.owner.place.region.clone(),
+                    public_access_blocked: true,
+                    versioned: true,
+                    encryption: "AES256".to_owned(),
+                    policy: policy::bucket(self.owner, &bucket),
+                    tags: self.owner.tags(),
+                };
+                self.add(Properties::Bucket(properties), vec![]);
+            }
+            let queue_arn = self.owner.place.queue_arn(&self.owner.deployment.ingest_queue());
+            let entry = |(name, source): &(&str, &S3Source)| {
+                let entry = Entry {
+                    events: vec![notified_events(&source.emits).to_owned()],
+                    prefix: source.prefix.clone(),
+                    suffix: source.suffix.clone(),
+                    queue_arn: queue_arn.clone(),
+                };
+                (self.owner.entry_id(name), entry)
+            };
+            let entries = sources.iter().map(entry).collect();
+            let notification = BucketNotification { bucket, entries };
+            self.add(Properties::BucketNotification(notification), depends_on);
+        }
+    }
+
+    fn ledger(&mut self) {
+        let name = self.owner.deployment.ledger_table();
+        // Of all that the ledger's keys are made of, only what is due is no text.
+        let attribute = |name: &str| match name {
+            "due_at" => KeyAttribute::number(name),
+            _ => KeyAttribute::text(name),
+        };
+        let index = |(name, hash, range): (&str, &str, Option<&str>)| {
+            (name.to_owned(), Key { hash: attribute(hash), range: range.map(attribute) })
+        };
+        let table = Table {
+            arn: self.owner.place.table_arn(&name),
+            name,
+            key: Key { hash: attribute(bellwire_ledger::KEY), range: None },
+            indexes: bellwire_ledger::INDEXES.map(index).into(),
+            expiry_attribute: Some(bellwire_ledger::EXPIRY_ATTRIBUTE.to_owned()),
+            point_in_time_recovery: true,
+            deletion_protection: self.workflow.ledger.deletion_protection,
+            tags: self.owner.tags(),
+        };
+        self.add(Properties::Table(table), vec![]);
+    }
+
+    fn role(&mut self, name: &str, description: String, trust: Value, policy: Value) {
+        let role = Role {
+            name: name.to_owned(),
+            path: self.owner.role_path(),
+            arn: self.owner.role_arn(name),
+            description,
+            trust,
+            policy,
+            other_policies: Vec::new(),
+            tags: self.owner.tags(),
+        };
+        self.add(Properties::Role(role), vec![]);
+    }
+
+    fn publisher_role(&mut self) {
+        let name = self.owner.deployment.publisher();
+        let trust = policy::trust_publisher(self.owner, &self.workflow.publisher.trusted_by);
+        let policy = policy::publisher(self.owner, self.workflow);
+        let description = format!("Publisher of Bellwire workflow {}", self.workflow.name);
+        self.role(&name, description, trust, policy);
+    }
+
+    /// Role, log group, function and alias.
+    fn function(&mut self, function: Function, policy: Value, retention_days: u32) {
+        let name = function.name.clone();
+        let log_group = LogGroup {
+            name: log_group_of(&name),
+            arn: self.owner.place.log_group_arn(&log_group_of(&name)),
+            retention_days: i32::try_from(retention_days).ok(),
+            tags: self.owner.tags(),
+        };
+        self.role(&name, function.description.clone(), policy::trust_lambda(), policy);
+        let depends_on = vec![
+            ResourceId::new(Kind::Role, &name),
+            ResourceId::new(Kind::LogGroup, &log_group.name),
+        ];
+        self.add(Properties::LogGroup(log_group), vec![]);
+        self.add(Properties::Function(function), depends_on);
+    }
+
+    fn release(
+        &self,
+        name: &str,
+        artifact: &Artifact,
+        memory_mb: u32,
+        timeout_s: u32,
+        environment: &BTreeMap<String, String>,
+    ) -> Release {
+        let mut all = BTreeMap::from([("OTEL_SERVICE_NAME".to_owned(), name.to_owned())]);
+        if let Some(environment) = &self.owner.deployment.environment {
+            all.insert("BELLWIRE_ENVIRONMENT".to_owned(), environment.clone());
+        }
+        if let Some(endpoint) = &self.workflow.telemetry.otlp_endpoint {
+            all.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), endpoint.clone());
+        }
+        // What the user sets has the last word.
+        all.extend(environment.clone());
+        Release {
+            code_sha256: artifact.code_sha256.clone(),
+            architecture: artifact.architecture.clone(),
+            runtime: "provided.al2023".to_owned(),
+            role_arn: self.owner.role_arn(name),
+            memory_mb,
+            timeout_s,
+            environment: all,
+        }
+    }
+
+    fn alias(&mut self, function: &str, serves: Release, more: Vec<ResourceId>) {
+        let depends_on = [vec![ResourceId::new(Kind::Function, function)], more].concat();
+        let alias = Alias { function: function.to_owned(), alias: ALIAS.to_owned(), serves };
+        self.add(Properties::Alias(alias), depends_on);
+    }
+
+    fn user_function(&mut self, settings: &bellwire_schema::workflow::Function) {
+        let name = self.owner.deployment.function(&settings.name);
+        let artifact = self.inputs.functions.get(&settings.name).cloned().unwrap_or_default();
+        let release = self.release(
+            &name,
+            &artifact,
+            settings.memory_mb,
+            settings.timeout_s,
+            &settings.environment,
+        );
+        let function = Function {
+            arn: self.owner.place.function_arn(&name),
+            description: format!(
+                "Function {} of Bellwire workflow {}",
+                settings.name, self.workflow.name
+            ),
+            release: release.clone(),
+            tags: self.owner.tags(),
+            name: name.clone(),
+        };
+        let policy = policy::function(self.owner, &name, &settings.access);
+        self.function(function, policy, settings.log_retention_days);
+        self.alias(&name, release, vec![]);
+    }
+
+    fn state_machines(&mut self) {
+        for trigger in &self.workflow.triggers {
+            if !matches!(&trigger.target, Target::StepFunctions(Machine::Definition(_))) {
+                continue;
+            }
+            let name = self.owner.deployment.state_machine(&trigger.name);
+            let mut definition =
+                self.inputs.definitions.get(&trigger.name).cloned().unwrap_or_default();
+            let functions: BTreeSet<String> = function_references(&definition)
+                .into_iter()
+                .map(|function| self.owner.deployment.function(&function))
+                .collect();
+            substitute(&mut definition, self.owner);
+            let arns: Vec<String> =
+                functions.iter().map(|function| self.owner.alias_arn(function)).collect();
+            let trust = policy::trust_state_machine(self.owner, &name);
+            let description = format!(
+                "State machine {} of Bellwire workflow {}",
+                trigger.name, self.workflow.name
+            );
+            self.role(&name, description, trust, policy::state_machine(&arns));
+            let mut depends_on = vec![ResourceId::new(Kind::Role, &name)];
+            depends_on.extend(functions.iter().map(|function| alias_id(function)));
+            let machine = StateMachine {
+                arn: self.owner.place.state_machine_arn(&name),
+                role_arn: self.owner.role_arn(&name),
+                definition,
+                tags: self.owner.tags(),
+                name,
+            };
+            self.add(Properties::StateMachine(machine), depends_on);
+        }
+    }
+
+    fn handler(&mut self) {
+        let settings = &self.workflow.handler;
+        let name = self.owner.deployment.handler();
+        let mut environment = settings.environment.clone();
+        environment.insert("BELLWIRE_ACCOUNT".to_owned(), self.owner.place.account.clone());
+        let (memory_mb, timeout_s) = (settings.memory_mb, settings.timeout_s);
+        let release = self.release(&name, &self.inputs.handler, memory_mb, timeout_s, &environment);
+        let function = Function {
+            arn: self.owner.place.function_arn(&name),
+            description: format!("Handler of Bellwire workflow {}", self.workflow.name),
+            release: release.clone(),
+            tags: self.owner.tags(),
+            name: name.clone(),
+        };
+        let machines = machines_started(self.owner, self.workflow);
+        let policy = policy::handler(self.owner, self.workflow, &machines);
+        self.function(function, policy, settings.log_retention_days);
+        // A version goes live when all that it starts and writes to is there.
+        let machines = self.resources.iter().map(Resource::id);
+        let mut before: Vec<ResourceId> =
+            machines.filter(|id| id.kind == Kind::StateMachine).collect();
+        before.push(ResourceId::new(Kind::Table, self.owner.deployment.ledger_table()));
+        self.alias(&name, release, before);
+        let config = InvokeConfig {
+            function: name.clone(),
+            alias: ALIAS.to_owned(),
+            retries_max: RETRIES_MAX,
+            event_age_max_s: EVENT_AGE_MAX_S,
+            on_failure_arn: Some(self.dead_queue_arn()),
+        };
+        let depends_on = vec![self.handler_alias_id(), self.dead_queue_id()];
+        self.add(Properties::InvokeConfig(config), depends_on);
+        let topic_arn = self.owner.place.topic_arn(&self.owner.deployment.topic());
+        let sweep_arn = self.owner.place.rule_arn(&self.owner.deployment.rule("sweep"));
+        self.permission("bellwire-sns", "sns.amazonaws.com", topic_arn);
+        self.permission("bellwire-sweep", "events.amazonaws.com", sweep_arn);
+    }
+
+    fn permission(&mut self, sid: &str, principal: &str, source_arn: String) {
+        let permission = self.handler_permission(sid, principal, source_arn);
+        let depends_on = vec![self.handler_alias_id()];
+        self.add(Properties::Permission(permission), depends_on);
+    }
+
+    fn handler_permission(&self, sid: &str, principal: &str, source_arn: String) -> Permission {
+        Permission {
+            function: self.owner.deployment.handler(),
+            alias: ALIAS.to_owned(),
+            sid: sid.to_owned(),
+            principal: principal.to_owned(),
+            source_arn,
+        }
+    }
+
+    fn permission_id(&self, sid: &str) -> ResourceId {
+        let name = self.handler_permission(sid, "", String::new()).display_name();
+        ResourceId::new(Kind::Permission, name)
+    }
+
+    fn rule(&mut self, purpose: &str, rule: RuleOf, depends_on: Vec<ResourceId>) {
+        let name = self.owner.deployment.rule(purpose);
+        let rule = Rule {
+            arn: self.owner.place.rule_arn(&name),
+            name,
+            description: rule.description,
+            schedule: rule.schedule,
+            pattern: rule.pattern,
+            enabled: true,
+            targets: BTreeMap::from([(TARGET_ID.to_owned(), rule.target)]),
+            tags: self.owner.tags(),
+        };
+        self.add(Properties::Rule(rule), depends_on);
+    }
+
+    fn rules(&mut self) {
+        let into_ingest = || rule::Target {
+            arn: self.owner.place.queue_arn(&self.owner.deployment.ingest_queue()),
+            input: Value::Null,
+            dead_queue_arn: Some(self.dead_queue_arn()),
+        };
+        let queues = vec![self.ingest_queue_id(), self.dead_queue_id()];
+        let machines = machines_watched(self.owner, self.workflow);
+        let mut rules = Vec::new();
+        if !machines.is_empty() {
+            let rule = RuleOf {
+                description: format!("Runs of Bellwire workflow {} that ended", self.workflow.name),
+                schedule: None,
+                pattern: completions(&machines),
+                target: into_ingest(),
+            };
+            rules.push(("completions".to_owned(), rule, queues.clone()));
+        }
+        for source in &self.workflow.sources {
+            if let SourceKind::Schedule(schedule) = &source.kind {
+                let rule = RuleOf {
+                    description: format!(
+                        "Source {} of Bellwire workflow {}",
+                        source.name, self.workflow.name
+                    ),
+                    schedule: Some(schedule.expression.clone()),
+                    pattern: Value::Null,
+                    target: into_ingest(),
+                };
+                rules.push((source.name.clone(), rule, queues.clone()));
+            }
+        }
+        let sweep = RuleOf {
+            description: format!("What is due in Bellwire workflow {}", self.workflow.name),
+            schedule: Some(SWEEP_EXPRESSION.to_owned()),
+            pattern: Value::Null,
+            target: rule::Target {
+                arn: self.owner.alias_arn(&self.owner.deployment.handler()),
+                input: json!({"bellwire": "sweep"}),
+                dead_queue_arn: None,
+            },
+        };
+        let depends_on = vec![self.handler_alias_id(), self.permission_id("bellwire-sweep")];
+        rules.push(("sweep".to_owned(), sweep, depends_on));
+        for (purpose, rule, depends_on) in rules {
+            self.rule(&purpose, rule, depends_on);
+        }
+    }
+
+    fn subscriptions(&mut self) {
+        for subscription in subscriptions(self.owner, self.workflow) {
+            let mut depends_on = vec![self.topic_id(), self.dead_queue_id()];
+            if subscription.endpoint == self.owner.alias_arn(&self.owner.deployment.handler()) {
+                let handler = self.owner.deployment.handler();
+                depends_on.push(self.handler_alias_id());
+                depends_on.push(self.permission_id("bellwire-sns"));
+                depends_on.push(ResourceId::new(Kind::InvokeConfig, format!("{handler}:{ALIAS}")));
+            }
+            self.add(Properties::Subscription(subscription), depends_on);
+        }
+    }
+}
+
+/// What one rule differs from another in.
+struct RuleOf {
+    description: String,
+    schedule: Option<String>,
+    pattern: Value,
+    target: rule::Target,
+}
+
+fn alias_id(function: &str) -> ResourceId {
+    ResourceId::new(Kind::Alias, format!("{function}:{ALIAS}"))
+}
+
+/// All subscriptions of our topic: the handler's, and the workflow's subscribers'.
+pub(crate) fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscription> {
+    let subscription = |protocol: &str, endpoint: String, filter_policy: Value| Subscription {
+        topic_arn: owner.place.topic_arn(&owner.deployment.topic()),
+        protocol: protocol.to_owned(),
+        endpoint,
+        filter_policy,
+        filter_scope: "MessageAttributes".to_owned(),
+        dead_queue_arn: Some(owner.place.queue_arn(&owner.deployment.dead_queue())),
+    };
+    let handler = owner.alias_arn(&owner.deployment.handler());
+    let handler = subscription("lambda", handler, pushdown::handler_filter(workflow));
+    let others = workflow.subscribers.iter().map(|subscriber: &Subscriber| {
+        let protocol = match subscriber.protocol {
+            Protocol::Email => "email",
+            Protocol::Https => "https",
+            Protocol::Sqs => "sqs",
+            Protocol::Lambda => "lambda",
+        };
+        let filter = pushdown::subscriber_filter(subscriber);
+        subscription(protocol, subscriber.endpoint.clone(), filter)
+    });
+    [handler].into_iter().chain(others).collect()
+}
+
+/// The S3 sources, by bucket, each with its name.
+pub(crate) fn sources_by_bucket(workflow: &Workflow) -> BTreeMap<String, Vec<(&str, &S3Source)>> {
+    let mut buckets: BTreeMap<String, Vec<(&str, &S3Source)>> = BTreeMap::new();
+    for source in &workflow.sources {
+        if let SourceKind::S3(s3) = &source.kind {
+            buckets.entry(s3.bucket.clone()).or_default().push((&source.name, s3));
+        }
+    }
+    buckets
+}
+
+/// The S3 events that make events of a type.
+fn notified_events(emits: &EventType) -> &'static str {
+    if *emits == EventType::data_removed() { "s3:ObjectRemoved:*" } else { "s3:ObjectCreated:*" }
+}
+
+/// The ARNs of the state machines that triggers start.
+fn machines_started(owner: &Owner, workflow: &Workflow) -> Vec<String> {
+    let machine = |trigger: &bellwire_schema::workflow::Trigger| match &trigger.target {
+        Target::StepFunctions(Machine::Definition(_)) => {
+            let name = owner.deployment.state_machine(&trigger.name);
+            Some(owner.place.state_machine_arn(&name))
+        }
+        Target::StepFunctions(Machine::Arn(arn)) => Some(arn.clone()),
+        _ => None,
+    };
+    let machines: BTreeSet<String> = workflow.triggers.iter().filter_map(machine).collect();
+    machines.into_iter().collect()
+}
+
+/// The ARNs of the state machines whose completions matter: those that triggers
+/// start, and those that sources name.
+fn machines_watched(owner: &Owner, workflow: &Workflow) -> Vec<String> {
+    let mut machines: BTreeSet<String> = machines_started(owner, workflow).into_iter().collect();
+    for source in &workflow.sources {
+        if let SourceKind::StepFunctions(completion) = &source.kind {
+            let resource = &completion.resource;
+            let is_arn = resource.starts_with("arn:");
+            let arn =
+                if is_arn { resource.clone() } else { owner.place.state_machine_arn(resource) };
+            machines.insert(arn);
+        }
+    }
+    machines.into_iter().collect()
+}
+
+/// The names of the rules that fill the ingest queue.
+fn rules_into_ingest(owner: &Owner, workflow: &Workflow) -> Vec<String> {
+    let is_schedule = |kind: &SourceKind| matches!(kind, SourceKind::Schedule(_));
+    let schedules = workflow.sources.iter().filter(|source| is_schedule(&source.kind));
+    let schedules = schedules.map(|source| owner.deployment.rule(&source.name));
+    let watches = !machines_watched(owner, workflow).is_empty();
+    let completions = watches.then(|| owner.deployment.rule("completions"));
+    completions.into_iter().chain(schedules).collect()
+}
+
+/// The pattern of the runs that ended. Source: AWS Step Functions developer
+/// guide, "Automating Step Functions event delivery with EventBridge".
+fn completions(machines: &[String]) -> Value {
+    json!({
+        "source": ["aws.states"],
+        "detail-type": ["Step Functions Execution Status Change"],
+        "detail": {
+            "stateMachineArn": machines,
+            "status": ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"],
+        },
+    })
+}
+
+const REFERENCE: &str = "${function:";
+
+/// The names in all `${function:NAME}` of a definition.
+pub(crate) fn function_references(definition: &Value) -> BTreeSet<String> {
+    match definition {
+        Value::String(text) => text
+            .split(REFERENCE)
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once('}')?.0.to_owned()))
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(function_references).collect(),
+        Value::Object(fields) => fields.values().flat_map(function_references).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Puts alias ARNs in place of all `${function:NAME}`.
+fn substitute(definition: &mut Value, owner: &Owner) {
+    match definition {
+        Value::String(text) => {
+            for name in function_references(&Value::String(text.clone())) {
+                let arn = owner.alias_arn(&owner.deployment.function(&name));
+                *text = text.replace(&format!("{REFERENCE}{name}}}"), &arn);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| substitute(item, owner)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| substitute(value, owner)),
+        _ => {}
+    }
+}

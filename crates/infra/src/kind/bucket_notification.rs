@@ -1,0 +1,229 @@
+//! Our entries in a bucket's notification configuration.
+//!
+//! S3 replaces the whole configuration at each write. So it is read, merged,
+//! written and read again, and whatever is not ours, by its Id, stays.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_s3::types::{
+    EventBridgeConfiguration, FilterRule, FilterRuleName, LambdaFunctionConfiguration,
+    NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration, S3KeyFilter,
+    TopicConfiguration,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::aws::Aws;
+use crate::error::{CallError, absent_is_none, failed};
+use crate::resource::{Foreign, Kind, Observed, Owner, Properties, ResourceId};
+use crate::wait::{Patience, retry};
+
+const GET: &str = "s3:GetBucketNotification";
+const PUT: &str = "s3:PutBucketNotification";
+
+/// S3 asks the queue whether it may send to it, and a queue's policy takes up to
+/// a minute to be the same everywhere.
+const DESTINATION_KNOWN_WITHIN: Patience = Patience {
+    first: Duration::from_millis(500),
+    longest: Duration::from_secs(5),
+    total: Duration::from_secs(90),
+};
+
+/// Our entries of one bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketNotification {
+    /// The bucket.
+    pub bucket: String,
+    /// Our entries, by Id.
+    pub entries: BTreeMap<String, Entry>,
+}
+
+/// One entry: which objects a queue is told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What happened to them: `s3:ObjectCreated:*`.
+    pub events: Vec<String>,
+    /// What their keys begin with.
+    pub prefix: String,
+    /// What their keys end with.
+    pub suffix: String,
+    /// The ARN of the queue.
+    pub queue_arn: String,
+}
+
+impl Entry {
+    fn summary(&self) -> String {
+        let queue = self.queue_arn.rsplit(':').next().unwrap_or_default();
+        let pattern = format!("{}*{}", self.prefix, self.suffix);
+        format!("{pattern} -> {queue}")
+    }
+}
+
+impl BucketNotification {
+    pub(crate) fn summary(&self) -> String {
+        self.entries.values().map(Entry::summary).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What stands in a bucket's notification configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Configuration {
+    queues: Vec<QueueConfiguration>,
+    topics: Vec<TopicConfiguration>,
+    functions: Vec<LambdaFunctionConfiguration>,
+    event_bridge: Option<EventBridgeConfiguration>,
+}
+
+impl Configuration {
+    /// The names of all that is not ours, sorted.
+    fn foreign_names(&self, owner: &Owner) -> Vec<String> {
+        let id = |id: Option<&str>| id.unwrap_or("(no id)").to_owned();
+        let queues = self.queues.iter().filter(|queue| !is_ours(owner, queue));
+        let queues = queues.map(|queue| id(queue.id()));
+        let topics = self.topics.iter().map(|topic| id(topic.id()));
+        let functions = self.functions.iter().map(|function| id(function.id()));
+        let event_bridge = self.event_bridge.iter().map(|_| "EventBridge".to_owned());
+        let mut names: Vec<String> =
+            queues.chain(topics).chain(functions).chain(event_bridge).collect();
+        names.sort();
+        names
+    }
+}
+
+/// Whether an entry is ours: by its Id and by its queue, since the Ids of
+/// workflow `a` in environment `b` begin like those of `a` in none.
+fn is_ours(owner: &Owner, queue: &QueueConfiguration) -> bool {
+    queue.id().is_some_and(|id| id.starts_with(&owner.entry_id("")))
+        && queue.queue_arn() == owner.place.queue_arn(&owner.deployment.ingest_queue())
+}
+
+async fn read(aws: &Aws, bucket: &str) -> Result<Option<Configuration>, CallError> {
+    let found = aws.s3.get_bucket_notification_configuration().bucket(bucket).send().await;
+    let found = absent_is_none(found.map_err(failed(GET, bucket)))?;
+    Ok(found.map(|found| Configuration {
+        queues: found.queue_configurations.unwrap_or_default(),
+        topics: found.topic_configurations.unwrap_or_default(),
+        functions: found.lambda_function_configurations.unwrap_or_default(),
+        event_bridge: found.event_bridge_configuration,
+    }))
+}
+
+/// Our entries of a bucket, and the names of those that are not ours.
+pub(crate) async fn observe(
+    aws: &Aws,
+    owner: &Owner,
+    bucket: &str,
+) -> Result<(Option<Observed>, Vec<Foreign>), CallError> {
+    let Some(configuration) = read(aws, bucket).await? else {
+        return Ok((None, Vec::new()));
+    };
+    let within = ResourceId::new(Kind::BucketNotification, bucket);
+    let foreign = configuration.foreign_names(owner).into_iter();
+    let foreign = foreign.map(|name| Foreign { within: within.clone(), name }).collect();
+    let ours = configuration.queues.iter().filter(|queue| is_ours(owner, queue));
+    let entries: BTreeMap<String, Entry> =
+        ours.filter_map(|queue| Some((queue.id()?.to_owned(), entry_of(queue)))).collect();
+    if entries.is_empty() {
+        return Ok((None, foreign));
+    }
+    let notification = BucketNotification { bucket: bucket.to_owned(), entries };
+    Ok((Some(Observed::ours(Properties::BucketNotification(notification))), foreign))
+}
+
+fn entry_of(queue: &QueueConfiguration) -> Entry {
+    let rules = queue.filter().and_then(NotificationConfigurationFilter::key);
+    let rules = rules.map(S3KeyFilter::filter_rules).unwrap_or_default();
+    // S3 spells the names `prefix`, `Prefix` and `PREFIX`, as they were written.
+    let value = |wanted: &str| {
+        let rule = rules.iter().find(|rule| {
+            rule.name().is_some_and(|name| name.as_str().eq_ignore_ascii_case(wanted))
+        });
+        rule.and_then(FilterRule::value).unwrap_or_default().to_owned()
+    };
+    let mut events: Vec<String> =
+        queue.events().iter().map(|event| event.as_str().to_owned()).collect();
+    events.sort();
+    Entry {
+        events,
+        prefix: value("prefix"),
+        suffix: value("suffix"),
+        queue_arn: queue.queue_arn().to_owned(),
+    }
+}
+
+fn configuration_of(id: &str, entry: &Entry) -> QueueConfiguration {
+    let rule = |name: FilterRuleName, value: &str| {
+        let rule = FilterRule::builder().name(name).value(value).build();
+        (!value.is_empty()).then_some(rule)
+    };
+    let rules: Vec<FilterRule> =
+        [rule(FilterRuleName::Prefix, &entry.prefix), rule(FilterRuleName::Suffix, &entry.suffix)]
+            .into_iter()
+            .flatten()
+            .collect();
+    let filter = (!rules.is_empty()).then(|| {
+        let key = S3KeyFilter::builder().set_filter_rules(Some(rules)).build();
+        NotificationConfigurationFilter::builder().key(key).build()
+    });
+    QueueConfiguration::builder()
+        .id(id)
+        .queue_arn(&entry.queue_arn)
+        .set_events(Some(entry.events.iter().map(|event| event.as_str().into()).collect()))
+        .set_filter(filter)
+        .build()
+        .expect("queue and events are set")
+}
+
+/// Makes our entries these, whatever they were, and leaves all others alone.
+pub(crate) async fn put(
+    aws: &Aws,
+    owner: &Owner,
+    wanted: &BucketNotification,
+) -> Result<(), CallError> {
+    let bucket = &wanted.bucket;
+    let absent = || CallError::unexpected(GET, bucket, "the bucket has gone; plan and apply again");
+    let before = read(aws, bucket).await?.ok_or_else(absent)?;
+    let mut merged = before.clone();
+    merged.queues.retain(|queue| !is_ours(owner, queue));
+    merged.queues.extend(wanted.entries.iter().map(|(id, entry)| configuration_of(id, entry)));
+    write(aws, bucket, &merged).await?;
+    let after = read(aws, bucket).await?.ok_or_else(absent)?;
+    let ours = after.queues.iter().filter(|queue| is_ours(owner, queue)).count();
+    if before.foreign_names(owner) == after.foreign_names(owner) && ours == wanted.entries.len() {
+        return Ok(());
+    }
+    let message = "somebody changed it at the same time; apply again";
+    Err(CallError::unexpected(PUT, bucket, message))
+}
+
+async fn write(aws: &Aws, bucket: &str, merged: &Configuration) -> Result<(), CallError> {
+    let configuration = NotificationConfiguration::builder()
+        .set_queue_configurations(Some(merged.queues.clone()))
+        .set_topic_configurations(Some(merged.topics.clone()))
+        .set_lambda_function_configurations(Some(merged.functions.clone()))
+        .set_event_bridge_configuration(merged.event_bridge.clone())
+        .build();
+    let put = async || {
+        let put = aws.s3.put_bucket_notification_configuration().bucket(bucket);
+        let put = put.notification_configuration(configuration.clone()).send().await;
+        put.map_err(failed(PUT, bucket))
+    };
+    let passes = |error: &CallError| {
+        error.is_code(&["InvalidArgument"])
+            && error.says("Unable to validate the following destination")
+    };
+    retry(&DESTINATION_KNOWN_WITHIN, passes, put).await?;
+    Ok(())
+}
+
+pub(crate) async fn delete(
+    aws: &Aws,
+    owner: &Owner,
+    ours: &BucketNotification,
+) -> Result<(), CallError> {
+    if read(aws, &ours.bucket).await?.is_none() {
+        return Ok(());
+    }
+    let none = BucketNotification { bucket: ours.bucket.clone(), entries: BTreeMap::new() };
+    put(aws, owner, &none).await
+}

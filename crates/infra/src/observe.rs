@@ -1,0 +1,258 @@
+//! What there is on AWS: what is ours, and what must be merged with. Reads only.
+//!
+//! What should be there is asked for by name. What should no longer be there is
+//! found by tag, by name prefix, by path, and in documents of ours that name it.
+
+use std::collections::BTreeSet;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use crate::aws::Aws;
+use crate::desired::{ALIAS, log_group_of};
+use crate::error::{CallError, failed};
+use crate::kind::{
+    alias, bucket, bucket_notification, function, invoke_config, log_group, permission, queue,
+    role, rule, state_machine, subscription, table, topic,
+};
+use crate::policy;
+use crate::problem::Problem;
+use crate::resource::{
+    Foreign, Kind, Observed, Owner, Properties, Resource, ResourceId, TAG_ENVIRONMENT, TAG_MANAGED,
+    TAG_WORKFLOW,
+};
+
+/// Calls under way at one time: enough to hide their latency, few enough not to
+/// be throttled.
+const CALLS_MAX: usize = 16;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Observation {
+    /// What is ours.
+    pub resources: Vec<Observed>,
+    /// What is not ours in documents that we write to.
+    pub foreign: Vec<Foreign>,
+    /// What stands in the way.
+    pub problems: Vec<Problem>,
+}
+
+impl Observation {
+    pub(crate) fn find(&self, id: &ResourceId) -> Option<&Observed> {
+        self.resources.iter().find(|observed| observed.id() == *id)
+    }
+
+    fn take(&mut self, observed: Observed, is_wanted: bool) {
+        if observed.owned {
+            self.resources.push(observed);
+        } else if is_wanted {
+            self.problems.push(refusal(&observed.id()));
+        }
+    }
+}
+
+/// A resource of a name of ours that is not ours is never touched.
+fn refusal(id: &ResourceId) -> Problem {
+    let remedy = match id.kind {
+        Kind::Bucket => "to use a bucket that exists leave out `create = true`",
+        _ => "give the workflow another name, or deploy it with another --env",
+    };
+    let cause = format!("it exists, but lacks this workflow's tags ({TAG_WORKFLOW} and its like)");
+    Problem::new(id.to_string(), cause, remedy)
+}
+
+pub(crate) async fn observe(
+    aws: &Aws,
+    owner: &Owner,
+    desired: &[Resource],
+) -> Result<Observation, CallError> {
+    let wanted: BTreeSet<ResourceId> = desired.iter().map(Resource::id).collect();
+    let mut names: BTreeSet<ResourceId> = wanted.clone();
+    names.extend(stale(aws, owner).await?);
+    let found: Vec<Option<Observed>> = stream::iter(&names)
+        .map(|id| one(aws, owner, id))
+        .buffered(CALLS_MAX)
+        .try_collect()
+        .await?;
+    let mut observation = Observation::default();
+    for observed in found.into_iter().flatten() {
+        let is_wanted = wanted.contains(&observed.id());
+        observation.take(observed, is_wanted);
+    }
+    let (parts, listening, notified) = futures::try_join!(
+        parts_of_functions(aws, &observation),
+        listening(aws, owner, desired),
+        notifications(aws, owner, desired, &observation),
+    )?;
+    observation.resources.extend(parts);
+    observation.resources.extend(listening.ours);
+    observation.foreign.extend(listening.foreign);
+    observation.resources.extend(notified.resources);
+    observation.foreign.extend(notified.foreign);
+    observation.problems.extend(notified.problems);
+    observation.resources.sort_by_key(Observed::id);
+    Ok(observation)
+}
+
+/// One resource by its name; those that hang on others are observed with them.
+async fn one(aws: &Aws, owner: &Owner, id: &ResourceId) -> Result<Option<Observed>, CallError> {
+    let name = &id.name;
+    match id.kind {
+        Kind::Topic => topic::observe(aws, owner, name).await,
+        Kind::Queue => queue::observe(aws, owner, name).await,
+        Kind::Bucket => bucket::observe(aws, owner, name).await,
+        Kind::Table => table::observe(aws, owner, name).await,
+        Kind::LogGroup => log_group::observe(aws, owner, name).await,
+        Kind::Role => role::observe(aws, owner, name).await,
+        Kind::Function => function::observe(aws, owner, name).await,
+        Kind::StateMachine => state_machine::observe(aws, owner, name).await,
+        Kind::Rule => rule::observe(aws, owner, name).await,
+        Kind::Alias
+        | Kind::InvokeConfig
+        | Kind::Permission
+        | Kind::Subscription
+        | Kind::BucketNotification => Ok(None),
+    }
+}
+
+/// What may be ours by its tag, prefix or path, wanted or not.
+async fn stale(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> {
+    let prefix = format!("{}-", owner.deployment.prefix());
+    let log_prefix = log_group_of(&prefix);
+    let (mut found, machines, groups, roles) = futures::try_join!(
+        tagged(aws, owner),
+        state_machine::list(aws, &prefix),
+        log_group::list(aws, &log_prefix),
+        role::list(aws, owner),
+    )?;
+    found.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
+    found.extend(groups.into_iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
+    found.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));
+    Ok(found)
+}
+
+async fn tagged(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> {
+    use aws_sdk_resourcegroupstagging::types::TagFilter;
+
+    let tags = owner.tags();
+    let filter = |key: &str| {
+        TagFilter::builder().key(key).set_values(tags.get(key).map(|value| vec![value.clone()]))
+    };
+    let filters = [TAG_WORKFLOW, TAG_ENVIRONMENT, TAG_MANAGED].map(|key| filter(key).build());
+    let mut found = Vec::new();
+    let request = aws.tagging.get_resources().set_tag_filters(Some(filters.into()));
+    let mut pages = request.into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(failed("tag:GetResources", "*"))?;
+        let arns = page.resource_tag_mapping_list().iter().filter_map(|one| one.resource_arn());
+        found.extend(arns.filter_map(id_of_arn));
+    }
+    Ok(found)
+}
+
+/// Kind and name of what an ARN names, where it is of a kind that we make.
+fn id_of_arn(arn: &str) -> Option<ResourceId> {
+    let mut parts = arn.splitn(6, ':').skip(2);
+    let service = parts.next()?;
+    let resource = parts.nth(2)?;
+    let (kind, name) = match service {
+        "sns" => (Kind::Topic, resource),
+        "sqs" => (Kind::Queue, resource),
+        "s3" => (Kind::Bucket, resource),
+        "dynamodb" => (Kind::Table, resource.strip_prefix("table/")?),
+        "lambda" => (Kind::Function, resource.strip_prefix("function:")?),
+        "events" => (Kind::Rule, resource.strip_prefix("rule/")?),
+        "states" => (Kind::StateMachine, resource.strip_prefix("stateMachine:")?),
+        "logs" => (Kind::LogGroup, resource.strip_prefix("log-group:")?.trim_end_matches(":*")),
+        _ => return None,
+    };
+    // A subscription, an alias or an index of what is ours is no resource of its own.
+    (!name.contains([':', '/']) || kind == Kind::LogGroup).then(|| ResourceId::new(kind, name))
+}
+
+/// Alias, retries and permissions of every function of ours.
+async fn parts_of_functions(
+    aws: &Aws,
+    observation: &Observation,
+) -> Result<Vec<Observed>, CallError> {
+    let ids = observation.resources.iter().map(Observed::id);
+    let functions: Vec<String> =
+        ids.filter(|id| id.kind == Kind::Function).map(|id| id.name).collect();
+    let parts: Vec<Vec<Observed>> = stream::iter(&functions)
+        .map(async |function| {
+            let (alias, config, permissions) = futures::try_join!(
+                alias::observe(aws, function, ALIAS),
+                invoke_config::observe(aws, function, ALIAS),
+                permission::observe_all(aws, function, ALIAS),
+            )?;
+            Ok(alias.into_iter().chain(config).chain(permissions).collect())
+        })
+        .buffered(CALLS_MAX)
+        .try_collect()
+        .await?;
+    Ok(parts.into_iter().flatten().collect())
+}
+
+async fn listening(
+    aws: &Aws,
+    owner: &Owner,
+    desired: &[Resource],
+) -> Result<subscription::Listening, CallError> {
+    let wanted: Vec<&subscription::Subscription> = desired
+        .iter()
+        .filter_map(|resource| match &resource.properties {
+            Properties::Subscription(subscription) => Some(subscription),
+            _ => None,
+        })
+        .collect();
+    let topic = owner.place.topic_arn(&owner.deployment.topic());
+    let dead_queue = owner.place.queue_arn(&owner.deployment.dead_queue());
+    subscription::observe_all(aws, &topic, &dead_queue, &wanted).await
+}
+
+/// Our entries in the buckets of the plan, in those that are ours, and in those
+/// that the ingest queue still admits.
+async fn notifications(
+    aws: &Aws,
+    owner: &Owner,
+    desired: &[Resource],
+    observation: &Observation,
+) -> Result<Observation, CallError> {
+    let of_kind = |kind: Kind| {
+        let ids = desired.iter().map(Resource::id);
+        ids.filter(move |id| id.kind == kind).map(|id| id.name).collect::<BTreeSet<String>>()
+    };
+    let (wanted, made) = (of_kind(Kind::BucketNotification), of_kind(Kind::Bucket));
+    let mut buckets = wanted.clone();
+    for observed in &observation.resources {
+        match &observed.properties {
+            Properties::Queue(queue) if queue.name == owner.deployment.ingest_queue() => {
+                buckets.extend(policy::buckets_of(&queue.policy));
+            }
+            Properties::Bucket(bucket) => {
+                buckets.insert(bucket.name.clone());
+            }
+            _ => {}
+        }
+    }
+    // A bucket that is refused is not read further: it may not even be our account's.
+    let refused = |bucket: &str| {
+        let id = ResourceId::new(Kind::Bucket, bucket);
+        made.contains(bucket) && observation.find(&id).is_none()
+    };
+    let mut found = Observation::default();
+    for bucket in buckets.iter().filter(|bucket| !refused(bucket)) {
+        let is_missing = wanted.contains(bucket)
+            && !made.contains(bucket)
+            && !bucket::exists(aws, bucket).await?;
+        if is_missing {
+            let place = format!("{} {bucket}", Kind::Bucket);
+            let remedy = "make it, or let the deploy make it: `create = true` in its source";
+            found.problems.push(Problem::new(place, "there is no such bucket", remedy));
+            continue;
+        }
+        let (ours, foreign) = bucket_notification::observe(aws, owner, bucket).await?;
+        found.resources.extend(ours);
+        found.foreign.extend(foreign);
+    }
+    Ok(found)
+}

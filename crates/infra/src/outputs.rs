@@ -1,0 +1,143 @@
+//! What others need to know of a deployed workflow: ARNs, URLs, names.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::desired::ALIAS;
+use crate::observe::Observation;
+use crate::resource::{Kind, Owner, Properties};
+
+/// What a deployed workflow consists of, as far as it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Outputs {
+    /// The account, 12 digits.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// The workflow.
+    pub workflow: String,
+    /// Its environment, where there is one.
+    pub environment: Option<String>,
+    /// The topic's ARN.
+    pub topic_arn: Option<String>,
+    /// The ARN of the handler's `live` alias.
+    pub handler_arn: Option<String>,
+    /// The ARNs of the `live` aliases of the user's own functions, by function name.
+    pub functions: BTreeMap<String, String>,
+    /// The queues, by name.
+    pub queues: BTreeMap<String, QueueOutput>,
+    /// The buckets that send notifications, made or found.
+    pub buckets: Vec<String>,
+    /// The ledger's table.
+    pub ledger_table: Option<String>,
+    /// The ARNs of the state machines, by name.
+    pub state_machines: BTreeMap<String, String>,
+    /// The ARNs of the roles, by name.
+    pub roles: BTreeMap<String, String>,
+    /// The log groups.
+    pub log_groups: Vec<String>,
+    /// How many resources there are in all.
+    pub resources: usize,
+}
+
+/// A queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueueOutput {
+    /// Its ARN.
+    pub arn: String,
+    /// Its URL.
+    pub url: String,
+}
+
+/// Sums up what was observed; queue URLs are asked for, by name.
+pub(crate) fn outputs(
+    owner: &Owner,
+    observation: &Observation,
+    queue_urls: &BTreeMap<String, String>,
+) -> Outputs {
+    let mut outputs = Outputs {
+        account: owner.place.account.clone(),
+        region: owner.place.region.clone(),
+        workflow: owner.deployment.workflow.clone(),
+        environment: owner.deployment.environment.clone(),
+        resources: observation.resources.len(),
+        ..Outputs::default()
+    };
+    for observed in &observation.resources {
+        take(&mut outputs, owner, queue_urls, &observed.properties);
+    }
+    outputs
+}
+
+fn take(
+    outputs: &mut Outputs,
+    owner: &Owner,
+    queue_urls: &BTreeMap<String, String>,
+    properties: &Properties,
+) {
+    match properties {
+        Properties::Topic(topic) => outputs.topic_arn = Some(topic.arn.clone()),
+        Properties::Queue(queue) => {
+            let url = queue_urls.get(&queue.name).cloned().unwrap_or_default();
+            let output = QueueOutput { arn: queue.arn.clone(), url };
+            outputs.queues.insert(queue.name.clone(), output);
+        }
+        Properties::BucketNotification(notification) => {
+            outputs.buckets.push(notification.bucket.clone());
+        }
+        Properties::Table(table) => outputs.ledger_table = Some(table.name.clone()),
+        Properties::LogGroup(group) => outputs.log_groups.push(group.name.clone()),
+        Properties::Role(role) => {
+            outputs.roles.insert(role.name.clone(), role.arn.clone());
+        }
+        Properties::Alias(alias) if alias.alias == ALIAS => {
+            let arn = owner.alias_arn(&alias.function);
+            if alias.function == owner.deployment.handler() {
+                outputs.handler_arn = Some(arn);
+            } else {
+                outputs.functions.insert(alias.function.clone(), arn);
+            }
+        }
+        Properties::StateMachine(machine) => {
+            outputs.state_machines.insert(machine.name.clone(), machine.arn.clone());
+        }
+        _ => {}
+    }
+}
+
+impl Outputs {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = Vec::new();
+        rows.extend(self.topic_arn.iter().map(|arn| ("topic", arn.clone())));
+        rows.extend(self.handler_arn.iter().map(|arn| ("handler", arn.clone())));
+        rows.extend(self.functions.values().map(|arn| ("function", arn.clone())));
+        for queue in self.queues.values() {
+            rows.push(("queue", queue.arn.clone()));
+            rows.push(("", queue.url.clone()));
+        }
+        rows.extend(self.buckets.iter().map(|bucket| ("bucket", bucket.clone())));
+        rows.extend(self.ledger_table.iter().map(|table| ("ledger", table.clone())));
+        rows.extend(
+            self.state_machines.values().map(|arn| (Kind::StateMachine.label(), arn.clone())),
+        );
+        rows.extend(self.roles.values().map(|arn| ("role", arn.clone())));
+        rows.extend(self.log_groups.iter().map(|group| ("log group", group.clone())));
+        rows
+    }
+}
+
+impl fmt::Display for Outputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows();
+        let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+        for (index, (label, value)) in rows.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{label:<width$}  {value}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,413 @@
+//! Policy documents: who may do what, each derived from what a component calls
+//! and from the resources in the plan. Pure.
+
+use std::collections::BTreeSet;
+
+use bellwire_ledger::{BY_DUE_INDEX, BY_RUN_INDEX};
+use bellwire_schema::workflow::{Access, AccessVerb, ContextFrom, SourceKind, Workflow};
+use serde_json::{Map, Value, json};
+
+use crate::resource::Owner;
+
+const VERSION: &str = "2012-10-17";
+
+/// A document of these statements, in the form in which all are compared.
+fn document(statements: &[Value]) -> Value {
+    canonical(&json!({"Version": VERSION, "Statement": statements}))
+}
+
+/// One form for what AWS reads as one and the same: lists of texts sorted, and a
+/// list of one as its only member.
+#[must_use]
+pub(crate) fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.iter().map(canonical).collect();
+            if items.iter().all(Value::is_string) {
+                items.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+                items.dedup();
+            }
+            match items.as_slice() {
+                [only] if only.is_string() => only.clone(),
+                _ => Value::Array(items),
+            }
+        }
+        Value::Object(fields) => {
+            // A single statement may stand without its list.
+            let field = |(key, value): (&String, &Value)| {
+                let is_lone = key == "Statement" && value.is_object();
+                let value = if is_lone { json!([canonical(value)]) } else { canonical(value) };
+                (key.clone(), value)
+            };
+            Value::Object(fields.iter().map(field).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Reads JSON as it is; `null` where it is none.
+pub(crate) fn parse_value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
+}
+
+/// Reads a policy document into the form in which all are compared.
+pub(crate) fn parse(text: &str) -> Value {
+    canonical(&parse_value(text))
+}
+
+/// Reads a policy document as IAM returns it: percent-encoded (RFC 3986).
+pub(crate) fn parse_encoded(text: &str) -> Value {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let decoded = match (first, tail) {
+            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low])
+                .ok()
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
+            _ => None,
+        };
+        bytes.push(decoded.unwrap_or(*first));
+        rest = if decoded.is_some() { &tail[2..] } else { tail };
+    }
+    parse(&String::from_utf8_lossy(&bytes))
+}
+
+/// How many different actions a document allows.
+pub(crate) fn actions(document: &Value) -> usize {
+    let statements = document["Statement"].as_array().into_iter().flatten();
+    let actions = statements.flat_map(|statement| match &statement["Action"] {
+        Value::Array(actions) => actions.clone(),
+        Value::Null => Vec::new(),
+        action => vec![action.clone()],
+    });
+    actions.map(|action| action.to_string()).collect::<BTreeSet<_>>().len()
+}
+
+fn allow(sid: &str, actions: &[&str], resources: &[String]) -> Value {
+    json!({"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources})
+}
+
+/// Refuses what does not come over TLS.
+fn tls_only(action: &str, resources: &[String]) -> Value {
+    json!({
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": action,
+        "Resource": resources,
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    })
+}
+
+/// The topic's: everybody needs an IAM permission of their own, and TLS.
+#[must_use]
+pub fn topic(owner: &Owner) -> Value {
+    let topic = owner.place.topic_arn(&owner.deployment.topic());
+    document(&[tls_only("sns:Publish", &[topic])])
+}
+
+/// Lets a service send to a queue for these resources of this account.
+fn service_may_send(
+    owner: &Owner,
+    sid: &str,
+    service: &str,
+    queue: &str,
+    sources: &[String],
+) -> Value {
+    json!({
+        "Sid": sid,
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sqs:SendMessage",
+        "Resource": queue,
+        "Condition": {
+            "ArnEquals": {"aws:SourceArn": sources},
+            "StringEquals": {"aws:SourceAccount": owner.place.account},
+        },
+    })
+}
+
+/// The Sid under which the ingest queue admits S3; the buckets it names are
+/// those that have ever been told to notify it.
+const SID_BUCKETS: &str = "BucketsNotify";
+
+/// The ingest queue's: the buckets and rules of the plan may fill it.
+#[must_use]
+pub fn ingest_queue(owner: &Owner, buckets: &[String], rules: &[String]) -> Value {
+    let queue = owner.place.queue_arn(&owner.deployment.ingest_queue());
+    let mut statements = Vec::new();
+    if !buckets.is_empty() {
+        let buckets: Vec<String> = buckets.iter().map(|b| owner.place.bucket_arn(b)).collect();
+        let service = "s3.amazonaws.com";
+        statements.push(service_may_send(owner, SID_BUCKETS, service, &queue, &buckets));
+    }
+    if !rules.is_empty() {
+        statements.push(rules_may_send(owner, &queue, rules));
+    }
+    statements.push(tls_only("sqs:*", &[queue]));
+    document(&statements)
+}
+
+fn rules_may_send(owner: &Owner, queue: &str, rules: &[String]) -> Value {
+    let rules: Vec<String> = rules.iter().map(|rule| owner.place.rule_arn(rule)).collect();
+    service_may_send(owner, "RulesSend", "events.amazonaws.com", queue, &rules)
+}
+
+/// The buckets that an ingest queue's policy admits, by name.
+pub(crate) fn buckets_of(ingest_policy: &Value) -> Vec<String> {
+    let statements = ingest_policy["Statement"].as_array().into_iter().flatten();
+    let admitted = statements.filter(|statement| statement["Sid"] == SID_BUCKETS);
+    let sources =
+        admitted.flat_map(
+            |statement| match &statement["Condition"]["ArnEquals"]["aws:SourceArn"] {
+                Value::Array(arns) => arns.clone(),
+                arn => vec![arn.clone()],
+            },
+        );
+    sources.filter_map(|arn| Some(arn.as_str()?.split(":::").nth(1)?.to_owned())).collect()
+}
+
+/// The dead queue's: what the topic and the rules could not deliver.
+#[must_use]
+pub fn dead_queue(owner: &Owner, rules: &[String]) -> Value {
+    let queue = owner.place.queue_arn(&owner.deployment.dead_queue());
+    let topic = owner.place.topic_arn(&owner.deployment.topic());
+    let redrive = json!({
+        "Sid": "TopicRedrives",
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    });
+    let mut statements = vec![redrive];
+    if !rules.is_empty() {
+        statements.push(rules_may_send(owner, &queue, rules));
+    }
+    statements.push(tls_only("sqs:*", &[queue]));
+    document(&statements)
+}
+
+/// The policy of a bucket of ours.
+#[must_use]
+pub fn bucket(owner: &Owner, bucket: &str) -> Value {
+    let arn = owner.place.bucket_arn(bucket);
+    document(&[tls_only("s3:*", &[arn.clone(), format!("{arn}/*")])])
+}
+
+/// Lets Lambda run a function as a role. Lambda documents no condition key for
+/// this call, and a condition on one that is absent would refuse every call.
+#[must_use]
+pub fn trust_lambda() -> Value {
+    document(&[json!({
+        "Sid": "LambdaAssumes",
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    })])
+}
+
+/// Lets Step Functions run one state machine as a role.
+#[must_use]
+pub fn trust_state_machine(owner: &Owner, state_machine: &str) -> Value {
+    document(&[json!({
+        "Sid": "StepFunctionsAssumes",
+        "Effect": "Allow",
+        "Principal": {"Service": "states.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": {
+            "ArnEquals": {"aws:SourceArn": owner.place.state_machine_arn(state_machine)},
+            "StringEquals": {"aws:SourceAccount": owner.place.account},
+        },
+    })])
+}
+
+/// Services that say for which account they assume a role (their own guides on
+/// the confused deputy); on others the condition would refuse every call.
+const TELL_THEIR_ACCOUNT: &[&str] =
+    &["ecs-tasks.amazonaws.com", "sagemaker.amazonaws.com", "batch.amazonaws.com"];
+
+/// Lets those that the workflow names assume the publisher's role; where it
+/// names nobody, whoever in the account has a permission of their own to do so.
+#[must_use]
+pub fn trust_publisher(owner: &Owner, trusted_by: &[String]) -> Value {
+    let account_root = format!("arn:{}:iam::{}:root", owner.place.partition, owner.place.account);
+    if trusted_by.is_empty() {
+        return document(&[assumed_by(
+            "AccountAssumes",
+            &json!({"AWS": account_root}),
+            false,
+            owner,
+        )]);
+    }
+    let (arns, services): (Vec<&String>, Vec<&String>) =
+        trusted_by.iter().partition(|one| one.starts_with("arn:"));
+    let (telling, silent): (Vec<&String>, Vec<&String>) =
+        services.into_iter().partition(|service| TELL_THEIR_ACCOUNT.contains(&service.as_str()));
+    let mut statements = Vec::new();
+    if !telling.is_empty() {
+        statements.push(assumed_by("ServicesAssume", &json!({"Service": telling}), true, owner));
+    }
+    if !silent.is_empty() {
+        let sid = "ServicesWithoutAccountAssume";
+        statements.push(assumed_by(sid, &json!({"Service": silent}), false, owner));
+    }
+    if !arns.is_empty() {
+        statements.push(assumed_by("NamedAssume", &json!({"AWS": arns}), false, owner));
+    }
+    document(&statements)
+}
+
+fn assumed_by(sid: &str, principal: &Value, of_account: bool, owner: &Owner) -> Value {
+    let mut statement = Map::from_iter([
+        ("Sid".to_owned(), sid.into()),
+        ("Effect".to_owned(), "Allow".into()),
+        ("Principal".to_owned(), principal.clone()),
+        ("Action".to_owned(), "sts:AssumeRole".into()),
+    ]);
+    if of_account {
+        let condition = json!({"StringEquals": {"aws:SourceAccount": owner.place.account}});
+        statement.insert("Condition".to_owned(), condition);
+    }
+    Value::Object(statement)
+}
+
+fn write_logs(owner: &Owner, function: &str) -> Value {
+    let group = owner.place.log_group_arn(&crate::desired::log_group_of(function));
+    let actions = ["logs:CreateLogStream", "logs:PutLogEvents"];
+    allow("WriteLogs", &actions, &[format!("{group}:*")])
+}
+
+/// What publishing to a topic under a customer key takes beside `sns:Publish`.
+fn use_topic_key(owner: &Owner, workflow: &Workflow) -> Option<Value> {
+    let key = workflow.topic.kms_key.as_deref()?;
+    let place = &owner.place;
+    let keys = format!("arn:{}:kms:{}:{}:key", place.partition, place.region, place.account);
+    let mut condition = json!({"kms:ViaService": format!("sns.{}.amazonaws.com", place.region)});
+    let resource = match key {
+        arn if arn.starts_with("arn:") => arn.to_owned(),
+        alias if alias.starts_with("alias/") => {
+            condition["kms:ResourceAliases"] = alias.into();
+            format!("{keys}/*")
+        }
+        id => format!("{keys}/{id}"),
+    };
+    // A condition on a set of values takes an operator of its own.
+    let condition =
+        match condition.as_object_mut().and_then(|all| all.remove("kms:ResourceAliases")) {
+            Some(alias) => json!({
+                "StringEquals": condition,
+                "ForAnyValue:StringEquals": {"kms:ResourceAliases": alias},
+            }),
+            None => json!({"StringEquals": condition}),
+        };
+    let mut statement = allow("UseTopicKey", &["kms:Decrypt", "kms:GenerateDataKey"], &[resource]);
+    statement["Condition"] = condition;
+    Some(statement)
+}
+
+/// What the handler calls.
+#[must_use]
+pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) -> Value {
+    let Owner { deployment, place } = owner;
+    let table = place.table_arn(&deployment.ledger_table());
+    let indexes = [BY_DUE_INDEX, BY_RUN_INDEX].map(|index| format!("{table}/index/{index}"));
+    let ledger = ["dynamodb:PutItem", "dynamodb:UpdateItem"];
+    let mut statements = vec![
+        write_logs(owner, &deployment.handler()),
+        allow("KeepLedger", &ledger, &[table]),
+        allow("QueryLedger", &["dynamodb:Query"], &indexes),
+        allow("Publish", &["sns:Publish"], &[place.topic_arn(&deployment.topic())]),
+        allow("Quarantine", &["sqs:SendMessage"], &[place.queue_arn(&deployment.dead_queue())]),
+    ];
+    if !state_machines.is_empty() {
+        let executions: Vec<String> = state_machines
+            .iter()
+            .map(|arn| format!("{}:*", arn.replacen(":stateMachine:", ":execution:", 1)))
+            .collect();
+        statements.push(allow("Start", &["states:StartExecution"], state_machines));
+        statements.push(allow("AskAfterRuns", &["states:DescribeExecution"], &executions));
+    }
+    statements.extend(use_topic_key(owner, workflow));
+    document(&statements)
+}
+
+/// What the publisher calls.
+#[must_use]
+pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
+    let Owner { deployment, place } = owner;
+    let ingest = place.queue_arn(&deployment.ingest_queue());
+    let dead = place.queue_arn(&deployment.dead_queue());
+    let table = place.table_arn(&deployment.ledger_table());
+    let receive = ["sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage"];
+    let mut statements = vec![
+        allow("Receive", &receive, &[ingest]),
+        allow("Quarantine", &["sqs:GetQueueUrl", "sqs:SendMessage"], &[dead]),
+        allow("Publish", &["sns:Publish"], &[place.topic_arn(&deployment.topic())]),
+        allow("FindRuns", &["dynamodb:Query"], &[format!("{table}/index/{BY_RUN_INDEX}")]),
+    ];
+    let objects: BTreeSet<String> = workflow
+        .sources
+        .iter()
+        .filter_map(|source| match &source.kind {
+            SourceKind::S3(s3) if s3.context == ContextFrom::Metadata => {
+                let keys = format!("{}*{}", s3.prefix, s3.suffix);
+                Some(format!("{}/{keys}", place.bucket_arn(&s3.bucket)))
+            }
+            _ => None,
+        })
+        .collect();
+    if !objects.is_empty() {
+        let objects: Vec<String> = objects.into_iter().collect();
+        // A HEAD that names a version takes the second, one that names none the first.
+        let read = ["s3:GetObject", "s3:GetObjectVersion"];
+        statements.push(allow("ReadContext", &read, &objects));
+    }
+    statements.extend(use_topic_key(owner, workflow));
+    document(&statements)
+}
+
+/// What a function of the user's own may do: its logs, and its `access` lines.
+#[must_use]
+pub fn function(owner: &Owner, name: &str, access: &[Access]) -> Value {
+    let mut statements = vec![write_logs(owner, name)];
+    let of = |verb: AccessVerb| access.iter().filter(move |line| line.verb == verb);
+    let objects = |verb: AccessVerb| -> Vec<String> {
+        of(verb)
+            .map(|line| format!("{}/{}", owner.place.bucket_arn(&line.bucket), line.keys))
+            .collect()
+    };
+    let grants = [
+        ("Read", "s3:GetObject", AccessVerb::S3Read),
+        ("Write", "s3:PutObject", AccessVerb::S3Write),
+        ("Delete", "s3:DeleteObject", AccessVerb::S3Delete),
+    ];
+    for (sid, action, verb) in grants {
+        let objects = objects(verb);
+        if !objects.is_empty() {
+            statements.push(allow(sid, &[action], &objects));
+        }
+    }
+    let buckets: BTreeSet<&str> = of(AccessVerb::S3Read).map(|line| line.bucket.as_str()).collect();
+    for (index, bucket) in buckets.into_iter().enumerate() {
+        let keys: Vec<&str> = of(AccessVerb::S3Read)
+            .filter(|line| line.bucket == bucket)
+            .map(|line| line.keys.as_str())
+            .collect();
+        let mut list =
+            allow(&format!("List{index}"), &["s3:ListBucket"], &[owner.place.bucket_arn(bucket)]);
+        list["Condition"] = json!({"StringLike": {"s3:prefix": keys}});
+        statements.push(list);
+    }
+    document(&statements)
+}
+
+/// What a state machine calls: the functions that its definition names; `null`,
+/// no policy at all, where it names none.
+#[must_use]
+pub fn state_machine(functions: &[String]) -> Value {
+    if functions.is_empty() {
+        return Value::Null;
+    }
+    document(&[allow("InvokeFunctions", &["lambda:InvokeFunction"], functions)])
+}

@@ -1,0 +1,300 @@
+//! Filter push-down: of all that travels on the topic, what the handler's
+//! subscription lets through. Pure.
+//!
+//! It is never narrower than the triggers. Wanted are the events that a trigger
+//! starts on, and the completions of the runs it starts, which close their
+//! ledger rows. A key is pushed only where everything wanted pins it, with
+//! conditions that mean the same on a body's text and on an attribute's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwire_schema::filter::{FilterPolicy, Scope};
+use bellwire_schema::workflow::{Subscriber, Trigger, Workflow};
+use bellwire_schema::{EventType, StageVerb};
+use serde_json::{Map, Value, json};
+
+/// Keys of the envelope, beside `type`, that are SNS attributes of the same text.
+const PUSHED: [&str; 3] = ["dataset", "source", "stage"];
+
+/// Operators that mean the same on a text wherever it stands.
+const TEXT_OPERATORS: [&str; 5] =
+    ["anything-but", "equals-ignore-case", "prefix", "suffix", "wildcard"];
+
+/// Events of these types, and what is known of each of them.
+struct Wanted {
+    types: BTreeSet<String>,
+    /// For each key that is pinned: the conditions, one of which holds.
+    pins: BTreeMap<&'static str, Vec<Value>>,
+}
+
+/// The filter policy of the handler's subscription, in attribute scope.
+///
+/// ```
+/// # use bellwire_infra::pushdown::handler_filter;
+/// # fn shown(workflow: &bellwire_schema::workflow::Workflow) {
+/// let policy = handler_filter(workflow);
+/// assert!(policy["type"].is_array());
+/// # }
+/// ```
+#[must_use]
+pub fn handler_filter(workflow: &Workflow) -> Value {
+    let wanted: Vec<Wanted> = workflow.triggers.iter().flat_map(wanted_by).collect();
+    let types: BTreeSet<&String> = wanted.iter().flat_map(|wanted| &wanted.types).collect();
+    let mut policy = Map::from_iter([("type".to_owned(), json!(types))]);
+    for key in PUSHED {
+        let Some(conditions) = union_of_pins(&wanted, key) else {
+            continue;
+        };
+        policy.insert(key.to_owned(), Value::Array(conditions));
+        if !is_within_limits(&policy) {
+            policy.remove(key);
+        }
+    }
+    Value::Object(policy)
+}
+
+/// The filter policy of another subscriber; `null`: everything.
+#[must_use]
+pub fn subscriber_filter(subscriber: &Subscriber) -> Value {
+    if subscriber.on.is_empty() {
+        return Value::Null;
+    }
+    let types: BTreeSet<&str> = subscriber.on.iter().map(EventType::as_str).collect();
+    json!({"type": types})
+}
+
+fn wanted_by(trigger: &Trigger) -> Vec<Wanted> {
+    // `where` judges a gather's members, but its marker must come through too.
+    let pins = if trigger.gather.is_some() { BTreeMap::new() } else { pins_of(trigger) };
+    // A run's completion carries the dataset of the event that started it, and
+    // the stage of its trigger; its source is the run's own.
+    let mut closing = BTreeMap::from([("stage", vec![json!(trigger.stage.as_str())])]);
+    if let Some(dataset) = pins.get("dataset") {
+        closing.insert("dataset", dataset.clone());
+    }
+    let closed_by = [StageVerb::Completed, StageVerb::Failed];
+    let name = |event_type: &EventType| event_type.as_str().to_owned();
+    vec![
+        Wanted { types: trigger.on.iter().map(name).collect(), pins },
+        Wanted {
+            types: closed_by.map(|verb| name(&trigger.stage.event(verb))).into(),
+            pins: closing,
+        },
+    ]
+}
+
+/// What a trigger's `where` says of the keys that can be pushed.
+fn pins_of(trigger: &Trigger) -> BTreeMap<&'static str, Vec<Value>> {
+    let pin = |key: &'static str| {
+        let conditions = trigger.condition.as_ref()?.get(key)?.as_array()?;
+        conditions.iter().all(means_the_same).then(|| (key, conditions.clone()))
+    };
+    PUSHED.into_iter().filter_map(pin).collect()
+}
+
+fn means_the_same(condition: &Value) -> bool {
+    match condition {
+        Value::String(_) => true,
+        Value::Object(operators) => operators.iter().all(|(operator, operand)| {
+            TEXT_OPERATORS.contains(&operator.as_str()) && is_text_only(operand)
+        }),
+        _ => false,
+    }
+}
+
+fn is_text_only(operand: &Value) -> bool {
+    match operand {
+        Value::String(_) => true,
+        Value::Array(items) => items.iter().all(is_text_only),
+        Value::Object(operators) => operators.values().all(is_text_only),
+        _ => false,
+    }
+}
+
+/// All conditions on a key, where everything wanted pins it.
+fn union_of_pins(wanted: &[Wanted], key: &str) -> Option<Vec<Value>> {
+    let mut union = Vec::new();
+    for one in wanted {
+        for condition in one.pins.get(key)? {
+            if !union.contains(condition) {
+                union.push(condition.clone());
+            }
+        }
+    }
+    (!union.is_empty()).then_some(union)
+}
+
+fn is_within_limits(policy: &Map<String, Value>) -> bool {
+    match FilterPolicy::parse(&Value::Object(policy.clone()), Scope::Attributes) {
+        Ok(policy) => policy.check_limits().is_empty(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwire_schema::Stage;
+    use bellwire_schema::filter::AttributeValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{trigger, workflow};
+
+    fn any_text() -> impl Strategy<Value = String> {
+        prop::sample::select(vec![
+            "wine",
+            "Wine",
+            "beer",
+            "wine-red",
+            "training",
+            "evaluation",
+            "x",
+        ])
+        .prop_map(str::to_owned)
+    }
+
+    fn any_condition() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any_text().prop_map(Value::from),
+            any_text().prop_map(|text| json!({"prefix": text})),
+            any_text().prop_map(|text| json!({"suffix": text})),
+            any_text().prop_map(|text| json!({"equals-ignore-case": text})),
+            any_text().prop_map(|text| json!({"anything-but": [text]})),
+            any_text().prop_map(|text| json!({"anything-but": {"prefix": text}})),
+            any_text().prop_map(|text| json!({"wildcard": format!("*{text}*")})),
+            any::<bool>().prop_map(|exists| json!({"exists": exists})),
+            (0..9_u32).prop_map(|number| json!({"numeric": [">", number]})),
+            Just(Value::Null),
+        ]
+    }
+
+    fn any_where() -> impl Strategy<Value = Option<Value>> {
+        let key = prop::sample::select(vec!["dataset", "stage", "source", "hop", "subject"]);
+        let leaves =
+            prop::collection::btree_map(key, prop::collection::vec(any_condition(), 1..3), 0..4);
+        (leaves, any::<bool>()).prop_map(|(leaves, with_or)| {
+            let mut policy = json!(leaves);
+            if with_or {
+                policy["$or"] = json!([{"dataset": ["wine"]}, {"subject": ["x"]}]);
+            }
+            policy.as_object().is_some_and(|keys| !keys.is_empty()).then_some(policy)
+        })
+    }
+
+    fn any_type() -> impl Strategy<Value = EventType> {
+        prop::sample::select(EventType::known())
+    }
+
+    fn any_trigger() -> impl Strategy<Value = Trigger> {
+        let stage = prop::sample::select(Stage::ALL.to_vec());
+        (stage, prop::collection::vec(any_type(), 1..3), any_where()).prop_map(
+            |(stage, on, condition)| Trigger { stage, on, condition, ..trigger("t", "t.asl.json") },
+        )
+    }
+
+    /// An event as the handler reads it and as SNS sees it: of the same texts.
+    fn any_event() -> impl Strategy<Value = (Value, BTreeMap<String, AttributeValue>)> {
+        let optional = || prop::option::of(any_text());
+        (any_type(), optional(), optional(), any_text(), 0..9_u32).prop_map(
+            |(event_type, dataset, stage, source, hop)| {
+                let texts = [
+                    ("type", Some(event_type.as_str().to_owned())),
+                    ("dataset", dataset),
+                    ("stage", stage),
+                    ("source", Some(source)),
+                ];
+                let mut body = json!({"id": "1", "hop": hop});
+                let mut attributes =
+                    BTreeMap::from([("hop".to_owned(), AttributeValue::Number(hop.to_string()))]);
+                for (key, text) in texts {
+                    let Some(text) = text else { continue };
+                    body[key] = json!(text);
+                    attributes.insert(key.to_owned(), AttributeValue::String(text));
+                }
+                (body, attributes)
+            },
+        )
+    }
+
+    fn parsed(policy: &Value, scope: Scope) -> FilterPolicy {
+        FilterPolicy::parse(policy, scope)
+            .unwrap_or_else(|problems| panic!("{policy}: {problems:?}"))
+    }
+
+    proptest! {
+        #[test]
+        fn the_filter_is_never_narrower_than_the_triggers(
+            triggers in prop::collection::vec(any_trigger(), 1..5),
+            (body, attributes) in any_event(),
+        ) {
+            let wants = |trigger: &Trigger| {
+                trigger.on.iter().any(|on| body["type"] == on.as_str())
+                    && trigger.condition.as_ref().is_none_or(|condition| {
+                        parsed(condition, Scope::Body).matches_body(&body)
+                    })
+            };
+            let is_wanted = triggers.iter().any(wants);
+            let policy = handler_filter(&Workflow { triggers, ..workflow() });
+            let passes = parsed(&policy, Scope::Attributes).matches_attributes(&attributes);
+            prop_assert!(passes || !is_wanted, "{policy} holds back {body}");
+        }
+
+        #[test]
+        fn a_run_s_completion_passes_whatever_started_it(
+            triggers in prop::collection::vec(any_trigger(), 1..5),
+            (cause, _) in any_event(),
+        ) {
+            let starts = |trigger: &&Trigger| {
+                trigger.on.iter().any(|on| cause["type"] == on.as_str())
+                    && trigger.condition.as_ref().is_none_or(|condition| {
+                        parsed(condition, Scope::Body).matches_body(&cause)
+                    })
+            };
+            let Some(started) = triggers.iter().find(starts).cloned() else {
+                return Ok(());
+            };
+            let policy = handler_filter(&Workflow { triggers, ..workflow() });
+            let policy = parsed(&policy, Scope::Attributes);
+            for verb in [StageVerb::Completed, StageVerb::Failed] {
+                let mut texts = vec![
+                    ("type", started.stage.event(verb).as_str().to_owned()),
+                    ("stage", started.stage.as_str().to_owned()),
+                    ("source", "arn:aws:states:::".to_owned()),
+                ];
+                if let Some(dataset) = cause["dataset"].as_str() {
+                    texts.push(("dataset", dataset.to_owned()));
+                }
+                let attributes = texts
+                    .into_iter()
+                    .map(|(key, text)| (key.to_owned(), AttributeValue::String(text)))
+                    .collect();
+                prop_assert!(policy.matches_attributes(&attributes), "{}", policy.to_json());
+            }
+        }
+    }
+
+    #[test]
+    fn a_dataset_is_pushed_only_where_every_trigger_pins_it() {
+        let pinned = |dataset: &str| Trigger {
+            condition: Some(json!({"dataset": [dataset]})),
+            ..trigger("t", "t.asl.json")
+        };
+        let open = trigger("t", "t.asl.json");
+        let filter_of = |triggers| handler_filter(&Workflow { triggers, ..workflow() });
+        assert_eq!(filter_of(vec![pinned("a"), pinned("b")])["dataset"], json!(["a", "b"]));
+        assert_eq!(filter_of(vec![pinned("a"), open])["dataset"], Value::Null);
+    }
+
+    #[test]
+    fn what_no_trigger_wants_is_held_back() {
+        let policy = parsed(&handler_filter(&workflow()), Scope::Attributes);
+        let of_type = |event_type: &str| {
+            let text = AttributeValue::String(event_type.to_owned());
+            policy.matches_attributes(&BTreeMap::from([("type".to_owned(), text)]))
+        };
+        assert!(of_type("ml.data.arrived.v1"));
+        assert!(of_type("ml.training.failed.v1"));
+        assert!(!of_type("ml.training.started.v1"));
+        assert!(!of_type("ml.data.removed.v1"));
+    }
+}

@@ -1,0 +1,263 @@
+//! Snapshots and properties of the pure half: desired, policies, diff, display.
+
+use std::collections::BTreeMap;
+
+use bellwire_schema::EventType;
+use bellwire_schema::workflow::{Protocol, Subscriber, Workflow};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::check::check;
+use crate::desired::desired;
+use crate::diff::{destruction, diff};
+use crate::inputs::Inputs;
+use crate::observe::Observation;
+use crate::plan::{Action, Plan};
+use crate::resource::{Foreign, Kind, Observed, Properties, Resource, ResourceId};
+use crate::testing::{inputs, owner, workflow};
+
+fn desired_of(workflow: &Workflow, inputs: &Inputs) -> Vec<Resource> {
+    desired(&owner(), workflow, inputs)
+}
+
+fn plan_of(desired: &[Resource], observation: &Observation) -> Plan {
+    diff(&owner(), desired, observation).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// What the world is like when a plan was executed on it.
+fn executed(plan: &Plan, world: &Observation) -> Observation {
+    let mut resources: BTreeMap<ResourceId, Observed> =
+        world.resources.iter().map(|observed| (observed.id(), observed.clone())).collect();
+    for step in &plan.steps {
+        match &step.desired {
+            Some(properties) => {
+                resources.insert(step.id.clone(), Observed::ours(properties.clone()));
+            }
+            None => {
+                resources.remove(&step.id);
+                let part_of = format!("{}:", step.id.name);
+                resources.retain(|id, _| {
+                    step.id.kind != Kind::Function
+                        || !id.kind.is_part_of_function()
+                        || !id.name.starts_with(&part_of)
+                });
+            }
+        }
+    }
+    Observation {
+        resources: resources.into_values().collect(),
+        foreign: world.foreign.clone(),
+        problems: vec![],
+    }
+}
+
+fn world_of(workflow: &Workflow, inputs: &Inputs) -> Observation {
+    let nothing = Observation::default();
+    executed(&plan_of(&desired_of(workflow, inputs), &nothing), &nothing)
+}
+
+#[test]
+fn the_first_plan_of_a_workflow_like_wine() {
+    let plan = plan_of(&desired_of(&workflow(), &inputs()), &Observation::default());
+    insta::assert_snapshot!("first_plan", plan);
+}
+
+#[test]
+fn the_desired_resources_of_a_workflow_like_wine() {
+    let all: BTreeMap<String, Value> = desired_of(&workflow(), &inputs())
+        .into_iter()
+        .filter(|resource| !matches!(resource.properties, Properties::Role(_)))
+        .map(|resource| (resource.id().to_string(), json!(resource)))
+        .collect();
+    insta::assert_snapshot!("desired", format!("{:#}", json!(all)));
+}
+
+#[test]
+fn the_roles_of_a_workflow_like_wine() {
+    let roles: BTreeMap<String, Value> = desired_of(&workflow(), &inputs())
+        .into_iter()
+        .filter_map(|resource| match resource.properties {
+            Properties::Role(role) => {
+                Some((role.name, json!({"trust": role.trust, "policy": role.policy})))
+            }
+            _ => None,
+        })
+        .collect();
+    insta::assert_snapshot!("roles", format!("{:#}", json!(roles)));
+}
+
+#[test]
+fn no_policy_grants_on_everything() {
+    let desired = desired_of(&workflow(), &inputs());
+    let policies = desired.iter().filter_map(|resource| match &resource.properties {
+        Properties::Role(role) => Some(&role.policy),
+        _ => None,
+    });
+    for policy in policies {
+        for statement in policy["Statement"].as_array().expect("statements") {
+            assert_ne!(statement["Resource"], "*", "{statement}");
+            assert!(!statement["Action"].to_string().contains('*'), "{statement}");
+        }
+    }
+}
+
+/// The workflow after its next change: other code, one trigger less, one subscriber more.
+fn changed() -> (Workflow, Inputs) {
+    let (mut workflow, mut inputs) = (workflow(), inputs());
+    workflow.triggers.retain(|trigger| trigger.name != "predict");
+    inputs.definitions.remove("predict");
+    workflow.handler.log_retention_days = 90;
+    workflow.handler.environment.insert("TOKEN".to_owned(), "hush".to_owned());
+    workflow.subscribers.push(Subscriber {
+        name: "on-call".to_owned(),
+        protocol: Protocol::Email,
+        endpoint: "ml-on-call@example.com".to_owned(),
+        on: vec!["training.failed".parse::<EventType>().expect("a type")],
+    });
+    for artifact in inputs.functions.values_mut() {
+        artifact.code_sha256 = "AQIDAQIDAQIDAQIDAQIDAQIDAQIDAQIDAQIDAQIDAQI=".to_owned();
+    }
+    (workflow, inputs)
+}
+
+#[test]
+fn the_plan_of_a_change() {
+    let mut world = world_of(&workflow(), &inputs());
+    let within = |kind, name: &str| ResourceId::new(kind, name);
+    for name in ["nightly-etl", "audit"] {
+        let within = within(Kind::BucketNotification, "wine-lake");
+        world.foreign.push(Foreign { within, name: name.to_owned() });
+    }
+    let (workflow, inputs) = changed();
+    let plan = plan_of(&desired_of(&workflow, &inputs), &world);
+    let text = plan.to_string();
+    assert!(!text.contains("hush") && !plan.to_json().to_string().contains("hush"), "{text}");
+    insta::assert_snapshot!("changed_plan", text);
+}
+
+#[test]
+fn the_plan_of_a_destruction() {
+    let mut world = world_of(&workflow(), &inputs());
+    for observed in &mut world.resources {
+        observed.data = match observed.id().kind {
+            Kind::Bucket => Some("objects".to_owned()),
+            Kind::Table => Some("rows".to_owned()),
+            _ => None,
+        };
+    }
+    let plan = destruction(&owner(), &world, &["wine-lake".to_owned()]);
+    insta::assert_snapshot!("destruction", plan);
+}
+
+#[test]
+fn everything_in_the_way_is_said_at_once() {
+    let (mut workflow, inputs) = (workflow(), inputs());
+    workflow.topic.kind = bellwire_schema::workflow::TopicKind::Fifo;
+    workflow.functions[0].name = "train".to_owned();
+    workflow.triggers[0].guards.max_concurrent = Some(1);
+    workflow.triggers[1].target =
+        bellwire_schema::workflow::Target::Lambda("other-function".to_owned());
+    let problems = check(&owner(), &workflow, &inputs).expect_err("not in this version");
+    insta::assert_snapshot!("problems", problems);
+}
+
+#[test]
+fn a_table_with_another_key_is_a_problem_and_never_replaced() {
+    let mut world = world_of(&workflow(), &inputs());
+    for observed in &mut world.resources {
+        if let Properties::Table(table) = &mut observed.properties {
+            table.key.hash.name = "id".to_owned();
+        }
+    }
+    let problems =
+        diff(&owner(), &desired_of(&workflow(), &inputs()), &world).expect_err("refused");
+    assert_eq!(problems.problems[0].place, "dynamodb table wine-ledger");
+}
+
+/// A workflow of some of the parts of [`workflow`], with other settings.
+fn any_workflow() -> impl Strategy<Value = (Workflow, Inputs)> {
+    let triggers =
+        prop::sample::subsequence(vec!["collect", "train", "evaluate", "predict"], 1..=4);
+    (triggers, any::<(bool, bool, bool, bool)>(), 1..5_u32).prop_map(
+        |(triggers, (with_source, is_made, is_told, has_worker), setting)| {
+            let (mut workflow, mut inputs) = (workflow(), inputs());
+            workflow.triggers.retain(|trigger| triggers.contains(&trigger.name.as_str()));
+            inputs.definitions.retain(|name, _| triggers.contains(&name.as_str()));
+            if !has_worker {
+                workflow.functions.clear();
+                let pass = json!({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}});
+                inputs.definitions.values_mut().for_each(|definition| *definition = pass.clone());
+            }
+            workflow.sources.retain(|source| with_source || source.name != "raw");
+            for source in &mut workflow.sources {
+                if let bellwire_schema::workflow::SourceKind::S3(s3) = &mut source.kind {
+                    s3.create = is_made;
+                }
+            }
+            workflow.handler.memory_mb = 128 * setting;
+            workflow.handler.log_retention_days = setting;
+            if is_told {
+                workflow.subscribers = changed().0.subscribers;
+            }
+            (workflow, inputs)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_as_it_should_be_needs_no_step((workflow, inputs) in any_workflow()) {
+        let world = world_of(&workflow, &inputs);
+        let plan = plan_of(&desired_of(&workflow, &inputs), &world);
+        prop_assert!(plan.is_empty(), "{}", plan);
+        prop_assert_eq!(plan.unchanged.len(), world.resources.len());
+    }
+
+    #[test]
+    fn an_executed_plan_leaves_nothing_to_do(
+        (before, before_inputs) in any_workflow(),
+        (after, after_inputs) in any_workflow(),
+    ) {
+        let world = world_of(&before, &before_inputs);
+        let desired = desired_of(&after, &after_inputs);
+        let plan = plan_of(&desired, &world);
+        let again = plan_of(&desired, &executed(&plan, &world));
+        prop_assert!(again.is_empty(), "{}", again);
+        prop_assert_eq!(&again.kept, &plan.kept);
+    }
+
+    #[test]
+    fn each_step_comes_after_those_it_depends_on(
+        (before, before_inputs) in any_workflow(),
+        (after, after_inputs) in any_workflow(),
+    ) {
+        let world = world_of(&before, &before_inputs);
+        let plan = plan_of(&desired_of(&after, &after_inputs), &world);
+        for (index, step) in plan.steps.iter().enumerate() {
+            for id in &step.after {
+                prop_assert!(plan.steps[..index].iter().any(|step| step.id == *id), "{}", plan);
+            }
+        }
+    }
+
+    #[test]
+    fn no_apply_deletes_what_may_hold_data(
+        (before, before_inputs) in any_workflow(),
+        (after, after_inputs) in any_workflow(),
+    ) {
+        let world = world_of(&before, &before_inputs);
+        let plan = plan_of(&desired_of(&after, &after_inputs), &world);
+        let goes = |step: &crate::plan::Step| {
+            step.action != Action::Create && step.action != Action::Update
+                && matches!(step.id.kind, Kind::Bucket | Kind::Queue | Kind::Table)
+        };
+        prop_assert!(!plan.steps.iter().any(goes), "{}", plan);
+    }
+
+    #[test]
+    fn a_destruction_leaves_nothing((workflow, inputs) in any_workflow()) {
+        let world = world_of(&workflow, &inputs);
+        let left = executed(&destruction(&owner(), &world, &[]), &world);
+        prop_assert!(left.resources.is_empty());
+    }
+}

@@ -1,0 +1,143 @@
+//! What is not ours stays as it is.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
+use aws_sdk_sqs::types::QueueAttributeName;
+use bellwire_infra::plan::Action;
+use bellwire_infra::resource::Kind;
+use bellwire_infra::{ProvisionError, Provisioner};
+
+use crate::deploy::step_of;
+use crate::world::{WORKFLOW, World};
+
+const THEIRS: &str = "nightly-etl";
+
+/// The workflow on a bucket that somebody else made.
+fn on_their_bucket() -> String {
+    WORKFLOW.replace("create = true\n", "")
+}
+
+async fn entries(world: &World) -> BTreeSet<String> {
+    let s3 = aws_sdk_s3::Client::new(&world.config);
+    let found = s3.get_bucket_notification_configuration().bucket("wine-lake").send().await;
+    let queues = found.expect("read").queue_configurations.unwrap_or_default();
+    queues.into_iter().filter_map(|queue| queue.id).collect()
+}
+
+async fn make_their_bucket(world: &World) {
+    let sqs = aws_sdk_sqs::Client::new(&world.config);
+    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"s3.amazonaws.com"},"Action":"sqs:SendMessage","Resource":"arn:aws:sqs:us-east-1:000000000000:etl"}]}"#;
+    let queue = sqs.create_queue().queue_name("etl").attributes(QueueAttributeName::Policy, policy);
+    queue.send().await.expect("created");
+    let s3 = aws_sdk_s3::Client::new(&world.config);
+    s3.create_bucket().bucket("wine-lake").send().await.expect("created");
+    let theirs = QueueConfiguration::builder()
+        .id(THEIRS)
+        .queue_arn("arn:aws:sqs:us-east-1:000000000000:etl")
+        .events(Event::from("s3:ObjectCreated:*"))
+        .build()
+        .expect("queue and events are set");
+    let theirs = NotificationConfiguration::builder().queue_configurations(theirs).build();
+    let put = s3.put_bucket_notification_configuration().bucket("wine-lake");
+    put.notification_configuration(theirs).send().await.expect("put");
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_notification_is_kept_and_shown() {
+    let world = World::new().await;
+    make_their_bucket(&world).await;
+    let provisioner = world.provisioner(&on_their_bucket()).await;
+    let plan = world.apply(&provisioner).await;
+    assert!(plan.to_string().contains("kept, not ours: 1 entry (nightly-etl)"), "{plan}");
+    assert_eq!(step_of(&plan, Kind::Bucket, "wine-lake"), None, "{plan}");
+    assert_eq!(entries(&world).await, set(&[THEIRS, "bellwire-wine-raw"]));
+
+    // A source that is no longer there takes only our entry with it.
+    let no_source = on_their_bucket()
+        .replace("kind = \"s3\"\nbucket = \"wine-lake\"", "kind = \"s3\"\nbucket = \"other-lake\"");
+    let s3 = aws_sdk_s3::Client::new(&world.config);
+    s3.create_bucket().bucket("other-lake").send().await.expect("created");
+    let plan = world.apply(&world.provisioner(&no_source).await).await;
+    let stale = step_of(&plan, Kind::BucketNotification, "wine-lake");
+    assert_eq!(stale, Some(Action::Delete), "{plan}");
+    assert_eq!(entries(&world).await, set(&[THEIRS]));
+
+    world.apply(&provisioner).await;
+    world.destroy(&provisioner, &["wine-ingest"]).await;
+    assert_eq!(entries(&world).await, set(&[THEIRS]));
+    s3.head_bucket().bucket("wine-lake").send().await.expect("their bucket stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn environments_do_not_touch_each_other() {
+    let world = World::new().await;
+    make_their_bucket(&world).await;
+    let text = on_their_bucket();
+    let plain = world.provisioner(&text).await;
+    let production: Provisioner = world.provisioner_of(&text, Some("prod")).await;
+    world.apply(&plain).await;
+    let first = world.apply(&production).await;
+    assert_eq!(first.count(Action::Create), first.steps.len(), "{first}");
+    let (again, _) = world.plan(&plain).await;
+    assert!(again.is_empty(), "{again}");
+    world.destroy(&plain, &["wine-ingest"]).await;
+    assert_eq!(entries(&world).await, set(&[THEIRS, "bellwire-wine-prod-raw"]));
+    let (again, _) = world.plan(&production).await;
+    assert!(again.is_empty(), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_of_our_name_without_our_tag_is_refused() {
+    let world = World::new().await;
+    let sqs = aws_sdk_sqs::Client::new(&world.config);
+    sqs.create_queue().queue_name("wine-dead").send().await.expect("created");
+    make_their_bucket(&world).await;
+    let provisioner = world.provisioner(WORKFLOW).await;
+    let error = world.try_plan(&provisioner).await.expect_err("refused");
+    let ProvisionError::Problems(problems) = error else { panic!("{error}") };
+    let places: Vec<&str> =
+        problems.problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(places, ["sqs queue wine-dead", "s3 bucket wine-lake"], "{problems}");
+
+    // Nor does a destruction touch them.
+    let plan = provisioner.plan_destroy(&["wine-dead".to_owned()]).await.expect("planned");
+    assert!(plan.is_empty(), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_should_exist_and_does_not_is_a_problem() {
+    let world = World::new().await;
+    let provisioner = world.provisioner(&on_their_bucket()).await;
+    let error = world.try_plan(&provisioner).await.expect_err("refused").to_string();
+    assert!(error.contains("s3 bucket wine-lake: there is no such bucket"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_made_by_hand_is_kept_and_one_of_ours_goes_with_its_subscriber() {
+    let world = World::new().await;
+    let told = format!(
+        "{WORKFLOW}\n[[subscriber]]\nname = \"on-call\"\nprotocol = \"email\"\nendpoint = \"ml@example.com\"\non = [\"training.failed\"]\n"
+    );
+    world.apply(&world.provisioner(&told).await).await;
+    let topic = "arn:aws:sns:us-east-1:000000000000:wine";
+    let sns = aws_sdk_sns::Client::new(&world.config);
+    let theirs = sns.subscribe().topic_arn(topic).protocol("sqs");
+    let theirs = theirs.endpoint("arn:aws:sqs:us-east-1:000000000000:etl");
+    theirs.send().await.expect("subscribed");
+
+    let provisioner = world.provisioner(WORKFLOW).await;
+    let plan = world.apply(&provisioner).await;
+    println!("{plan}");
+    let gone = step_of(&plan, Kind::Subscription, "wine -> ml@example.com");
+    assert_eq!(gone, Some(Action::Delete), "{plan}");
+    // The handler's zip holds the workflow, and so changes with it.
+    assert_eq!(plan.steps.len(), 3, "{plan}");
+    assert!(plan.to_string().contains("kept, not ours: 1 entry (sqs arn:aws:sqs"), "{plan}");
+    let listed = sns.list_subscriptions_by_topic().topic_arn(topic).send().await.expect("listed");
+    assert_eq!(listed.subscriptions().len(), 2);
+}

@@ -1,0 +1,7 @@
+//! Applies, changes and destroys a workflow on the local cloud.
+
+mod deploy;
+mod drift;
+mod foreign;
+mod trouble;
+mod world;

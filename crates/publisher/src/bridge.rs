@@ -1,0 +1,373 @@
+//! `bridge`: from the ingest queue to the topic, round by round.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bellwire_schema::Envelope;
+use bellwire_schema::dead_letter::DeadReason;
+use bellwire_telemetry::with_causes;
+use futures::StreamExt as _;
+use futures::stream;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::counts::Counts;
+use crate::decode::{Record, decode};
+use crate::enrich::{Objects, RunOrigins, enrich};
+use crate::pack::{Entry, pack};
+use crate::publish::{Fate, Topic, pause_after, publish};
+use crate::quarantine::{DeadQueue, Reject, letter_of, quarantine};
+use crate::receive::{IngestQueue, Message};
+use crate::route::{Draft, Routed, Rules};
+use crate::settle::{Decision, Outcome, decide, delete};
+use crate::spans;
+
+/// A round's bounds, each counted from its begin. Nothing new is begun past
+/// one, and each call has [`crate::connect::OPERATION_TIMEOUT`]: with the
+/// deletions the round is over within [`ROUND_S_MAX`].
+const ENRICH_FOR: Duration = Duration::from_secs(30);
+const PUBLISH_FOR: Duration = Duration::from_secs(60);
+const QUARANTINE_FOR: Duration = Duration::from_secs(75);
+
+/// How long a round may take, in seconds: shorter than
+/// [`crate::receive::VISIBILITY_S`].
+pub const ROUND_S_MAX: u64 = 115;
+
+/// Look-ups, batches and dead letters of one round that are under way together.
+const LOOK_UPS_MAX: usize = 10;
+const BATCHES_MAX: usize = 4;
+
+/// The longest pause of a pipeline whose last round left something: while the
+/// topic is down, receiving only brings messages nearer to the dead queue.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What the bridge stands between.
+#[derive(Clone)]
+pub struct Edges {
+    /// Where messages come from.
+    pub queue: Arc<dyn IngestQueue>,
+    /// Where events go to.
+    pub topic: Arc<dyn Topic>,
+    /// Where goes what cannot be handled.
+    pub dead: Arc<dyn DeadQueue>,
+    /// Where objects' metadata is.
+    pub objects: Arc<dyn Objects>,
+    /// Where the origin of runs is.
+    pub origins: Arc<dyn RunOrigins>,
+}
+
+/// The bridge from the ingest queue to the topic.
+pub struct Bridge {
+    rules: Rules,
+    edges: Edges,
+    /// The ingest queue's ARN: the source of every dead letter.
+    queue_arn: String,
+    counts: Arc<Counts>,
+    /// Messages that were received and are not settled yet.
+    in_work: AtomicUsize,
+}
+
+/// How a round went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// Messages that left the queue.
+    pub deleted: usize,
+    /// Messages that come back.
+    pub left: usize,
+}
+
+/// A pipeline that ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+#[error("a pipeline of the bridge ended by itself: this is a bug of the publisher")]
+pub struct BridgeError(#[source] tokio::task::JoinError);
+
+/// One record's place: in which message of the round, and where in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ticket {
+    message: usize,
+    record: usize,
+}
+
+/// What is known of each record of a round: left, until more is known.
+struct Sheet {
+    outcomes: Vec<Vec<Outcome>>,
+}
+
+/// A round's records, once they are decoded and routed.
+struct Sorted {
+    sheet: Sheet,
+    drafts: Vec<(Ticket, Draft)>,
+    rejects: Vec<(Ticket, Reject)>,
+}
+
+impl Sheet {
+    fn mark(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.outcomes[ticket.message][ticket.record] = outcome;
+    }
+}
+
+impl Bridge {
+    /// A bridge under a workflow's rules.
+    #[must_use]
+    pub fn new(rules: Rules, edges: Edges, queue_arn: String, counts: Arc<Counts>) -> Self {
+        Self { rules, edges, queue_arn, counts, in_work: AtomicUsize::new(0) }
+    }
+
+    /// Runs so many pipelines until `shutdown`, then waits at most `drain` for
+    /// what they have received. Answers with how many messages it left
+    /// unfinished: they come back when their visibility timeout ends.
+    ///
+    /// # Errors
+    ///
+    /// Where a pipeline panicked: better an end that is seen than a bridge that
+    /// carries less than it should.
+    pub async fn run(
+        self: Arc<Self>,
+        pipelines: usize,
+        shutdown: CancellationToken,
+        drain: Duration,
+    ) -> Result<usize, BridgeError> {
+        let mut running = JoinSet::new();
+        for _ in 0..pipelines {
+            running.spawn(self.clone().pipeline(shutdown.clone()));
+        }
+        while !shutdown.is_cancelled() {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                Some(Err(panicked)) = running.join_next() => return Err(BridgeError(panicked)),
+            }
+        }
+        let drained = async {
+            while let Some(ended) = running.join_next().await {
+                ended.map_err(BridgeError)?;
+            }
+            Ok(())
+        };
+        match timeout(drain, drained).await {
+            Ok(ended) => ended.map(|()| 0),
+            Err(_) => Ok(self.in_work.load(Ordering::Relaxed)),
+        }
+    }
+
+    async fn pipeline(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut failures = 0;
+        while !shutdown.is_cancelled() {
+            let round = tokio::select! {
+                // Only the poll is raced: what was received is worked to its end.
+                () = shutdown.cancelled() => return,
+                received = self.edges.queue.receive() => received,
+            };
+            let failed = match round {
+                Ok(messages) if messages.is_empty() => false,
+                Ok(messages) => self.work(&messages).await.left > 0,
+                Err(error) => {
+                    tracing::error!(
+                        trouble = %error.trouble, error = %with_causes(&error),
+                        "the ingest queue cannot be received from"
+                    );
+                    true
+                }
+            };
+            failures = if failed { failures + 1 } else { 0 };
+            if failed {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = sleep(pause_after(failures, PAUSE_MAX)) => {}
+                }
+            }
+        }
+    }
+
+    /// Works one batch of messages to its end: decode, route, enrich, pack,
+    /// publish, quarantine, settle.
+    pub async fn work(&self, messages: &[Message]) -> Round {
+        self.in_work.fetch_add(messages.len(), Ordering::Relaxed);
+        let begin = Instant::now();
+        let Sorted { mut sheet, drafts, mut rejects } = self.sort(messages);
+        let (entries, unfit) = self.prepare(drafts, begin + ENRICH_FOR).await;
+        rejects.extend(unfit);
+        let refused = self.publish(entries, begin + PUBLISH_FOR, &mut sheet).await;
+        rejects.extend(refused);
+        self.quarantine(messages, rejects, begin + QUARANTINE_FOR, &mut sheet).await;
+        let round = self.settle(messages, &sheet).await;
+        self.in_work.fetch_sub(messages.len(), Ordering::Relaxed);
+        round
+    }
+
+    /// Decodes and routes every record.
+    fn sort(&self, messages: &[Message]) -> Sorted {
+        let mut sheet = Sheet { outcomes: Vec::with_capacity(messages.len()) };
+        let (mut drafts, mut rejects) = (Vec::new(), Vec::new());
+        for (message_index, message) in messages.iter().enumerate() {
+            tracing::debug!(message_id = message.id, body = message.body, "message received");
+            let records = decode(&message.body);
+            let count = records.len();
+            sheet.outcomes.push(vec![Outcome::Left; count]);
+            for (record_index, record) in records.into_iter().enumerate() {
+                let ticket = Ticket { message: message_index, record: record_index };
+                let key = record.as_ref().ok().and_then(Record::subject).map(str::to_owned);
+                match record.map(|record| self.rules.route(record)) {
+                    Ok(Routed::Event(draft)) => drafts.push((ticket, *draft)),
+                    Ok(Routed::Skip(skip)) => {
+                        tracing::info!(reason = %skip, key, message_id = message.id, "record skipped");
+                        sheet.mark(ticket, Outcome::Skipped(skip));
+                    }
+                    Err(error) => {
+                        let message = match count {
+                            1 => error.message,
+                            _ => format!("record {} of {count}: {error}", record_index + 1),
+                        };
+                        let reject = Reject { reason: error.reason, message, traceparent: None };
+                        rejects.push((ticket, reject));
+                    }
+                }
+            }
+        }
+        Sorted { sheet, drafts, rejects }
+    }
+
+    /// Completes every draft, and makes the entry of each: those whose look-up
+    /// failed stay left.
+    async fn prepare(
+        &self,
+        drafts: Vec<(Ticket, Draft)>,
+        deadline: Instant,
+    ) -> (Vec<(Ticket, Entry)>, Vec<(Ticket, Reject)>) {
+        let Edges { objects, origins, .. } = &self.edges;
+        let looked_up = drafts.into_iter().map(|(ticket, draft)| async move {
+            let completed = enrich(draft, objects.as_ref(), origins.as_ref());
+            (ticket, timeout_at(deadline, completed).await)
+        });
+        let looked_up: Vec<_> = stream::iter(looked_up).buffered(LOOK_UPS_MAX).collect().await;
+        let (mut entries, mut rejects) = (Vec::new(), Vec::new());
+        for (ticket, result) in looked_up {
+            match result {
+                Ok(Ok(envelope)) => match self.entry_of(envelope) {
+                    Ok(entry) => entries.push((ticket, entry)),
+                    Err(reject) => rejects.push((ticket, reject)),
+                },
+                Ok(Err(error)) => tracing::warn!(reason = %with_causes(&error), "event left"),
+                Err(_) => tracing::warn!(reason = "its look-up took too long", "event left"),
+            }
+        }
+        (entries, rejects)
+    }
+
+    fn entry_of(&self, mut envelope: Envelope) -> Result<Entry, Reject> {
+        spans::create(&mut envelope, self.edges.topic.name());
+        let traceparent = envelope.context.traceparent.clone();
+        Entry::of(envelope).map_err(|unfit| Reject {
+            reason: unfit.reason(),
+            message: unfit.to_string(),
+            traceparent,
+        })
+    }
+
+    /// Publishes in batches; answers with what SNS refused for good.
+    async fn publish(
+        &self,
+        entries: Vec<(Ticket, Entry)>,
+        deadline: Instant,
+        sheet: &mut Sheet,
+    ) -> Vec<(Ticket, Reject)> {
+        let topic = self.edges.topic.as_ref();
+        let published = pack(entries).into_iter().map(|batch| async move {
+            let entries: Vec<&Entry> = batch.iter().map(|(_, entry)| entry).collect();
+            let fates = publish(topic, &entries, deadline).await;
+            (batch, fates)
+        });
+        let published: Vec<_> = stream::iter(published).buffered(BATCHES_MAX).collect().await;
+        let mut refused = Vec::new();
+        for (batch, fates) in published {
+            for ((ticket, entry), fate) in batch.into_iter().zip(fates) {
+                log_fate(entry.envelope(), &fate);
+                match fate {
+                    Fate::Published => sheet.mark(ticket, Outcome::Published),
+                    Fate::Left { .. } => {}
+                    Fate::Refused { message } => {
+                        let reason = DeadReason::PublishRefused;
+                        let traceparent = entry.envelope().context.traceparent.clone();
+                        refused.push((ticket, Reject { reason, message, traceparent }));
+                    }
+                }
+            }
+        }
+        refused
+    }
+
+    async fn quarantine(
+        &self,
+        messages: &[Message],
+        rejects: Vec<(Ticket, Reject)>,
+        deadline: Instant,
+        sheet: &mut Sheet,
+    ) {
+        let sent = rejects.into_iter().map(|(ticket, reject)| async move {
+            let message = &messages[ticket.message];
+            let letter = letter_of(message, &reject, &self.queue_arn, Timestamp::now());
+            let sent = timeout_at(deadline, quarantine(self.edges.dead.as_ref(), &letter)).await;
+            (ticket, reject, sent)
+        });
+        let sent: Vec<_> = stream::iter(sent).buffered(BATCHES_MAX).collect().await;
+        for (ticket, reject, sent) in sent {
+            let message_id = &messages[ticket.message].id;
+            let (reason, detail) = (reject.reason.as_str(), &reject.message);
+            spans::in_trace_of(reject.traceparent.as_deref(), || match sent {
+                Ok(Ok(())) => {
+                    sheet.mark(ticket, Outcome::Quarantined(reject.reason));
+                    tracing::warn!(reason, message_id, detail, "record quarantined");
+                }
+                Ok(Err(error)) => {
+                    let error = with_causes(&error);
+                    tracing::error!(reason, message_id, error, "record not quarantined, left");
+                }
+                Err(_) => {
+                    tracing::error!(reason, message_id, "no time to quarantine a record, left");
+                }
+            });
+        }
+    }
+
+    async fn settle(&self, messages: &[Message], sheet: &Sheet) -> Round {
+        for outcome in sheet.outcomes.iter().flatten() {
+            self.counts.add(*outcome);
+        }
+        let done: Vec<&Message> = messages
+            .iter()
+            .zip(&sheet.outcomes)
+            .filter(|(_, outcomes)| decide(outcomes) == Decision::Delete)
+            .map(|(message, _)| message)
+            .collect();
+        let deleted = delete(self.edges.queue.as_ref(), &done).await;
+        Round { deleted, left: messages.len() - done.len() }
+    }
+}
+
+/// One line for each event's fate.
+pub(crate) fn log_fate(event: &Envelope, fate: &Fate) {
+    let (event_type, id, key) = (event.event_type.as_str(), &event.id, event.subject.as_deref());
+    let lag_ms = event.time.map(|time| Timestamp::now().duration_since(time).as_millis() as i64);
+    spans::in_trace_of(event.context.traceparent.as_deref(), || match fate {
+        Fate::Published => {
+            tracing::info!("type" = event_type, id, key, lag_ms, "event published");
+        }
+        Fate::Refused { message } => {
+            tracing::warn!("type" = event_type, id, key, reason = message, "event refused");
+        }
+        Fate::Left { message, is_denied: true } => {
+            tracing::error!(
+                "type" = event_type,
+                id,
+                key,
+                reason = message,
+                "event left: the publisher's role, the topic or its key needs a change"
+            );
+        }
+        Fate::Left { message, is_denied: false } => {
+            tracing::warn!("type" = event_type, id, key, reason = message, "event left");
+        }
+    });
+}

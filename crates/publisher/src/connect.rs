@@ -1,0 +1,219 @@
+//! From settings to connected edges: who and where we are, and whether what
+//! the publisher needs has been deployed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_sqs::config::ProvideCredentials as _;
+use bellwire_ledger::Ledger;
+use bellwire_schema::Place;
+
+use crate::bridge::{Bridge, Edges};
+use crate::call::{CallError, Trouble};
+use crate::counts::Counts;
+use crate::enrich::{LedgerOrigins, S3Objects};
+use crate::ingest::Ingest;
+use crate::publish::SnsTopic;
+use crate::quarantine::SqsDeadQueue;
+use crate::receive::SqsIngestQueue;
+use crate::route::Rules;
+use crate::settings::Settings;
+
+/// How long one call may take, with what the SDK repeats of it.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one attempt of a call may take.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often the SDK tries a call that fails for a passing reason.
+const SDK_ATTEMPTS_MAX: u32 = 3;
+
+/// Why the publisher cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No region is set.
+    #[error(
+        "no AWS region is set: set AWS_REGION, or `region` in the workflow file or your profile"
+    )]
+    NoRegion,
+    /// The workflow is for another region.
+    #[error(
+        "the workflow file is for {wanted}, and the AWS settings for {found}: set AWS_REGION={wanted}"
+    )]
+    OtherRegion {
+        /// What the workflow file says.
+        wanted: String,
+        /// What the AWS settings say.
+        found: String,
+    },
+    /// There are no credentials, or they cannot be had.
+    #[error(
+        "no AWS credentials: give the process the workflow's publisher role, by a profile (AWS_PROFILE), AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of its container or instance"
+    )]
+    NoCredentials(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing answers.
+    #[error("{endpoint} cannot be reached: check the network, and AWS_ENDPOINT_URL if it is set")]
+    Unreachable {
+        /// The endpoint, or the service.
+        endpoint: String,
+        /// What the network says.
+        source: CallError,
+    },
+    /// The queue is not there.
+    #[error(
+        "there is no queue {queue} in account {account}, region {region}: deploy the workflow first (`cargo xtask deploy` or `bellwire apply`), and check --env"
+    )]
+    NoQueue {
+        /// The queue's name.
+        queue: String,
+        /// The account.
+        account: String,
+        /// The region.
+        region: String,
+        /// What SQS says.
+        source: CallError,
+    },
+    /// AWS refuses a call.
+    #[error("AWS refuses {}: check that the credentials are valid, and those of the workflow's publisher role", .0.call)]
+    Denied(#[source] CallError),
+    /// A call failed for a passing reason.
+    #[error("AWS did not answer {} well: try again", .0.call)]
+    Unavailable(#[source] CallError),
+}
+
+/// A publisher that may begin.
+pub struct Connected {
+    /// The way from the ingest queue.
+    pub bridge: Bridge,
+    /// The way in over HTTP.
+    pub ingest: Ingest,
+    /// What becomes of events, on both ways.
+    pub counts: Arc<Counts>,
+    /// Where all that is.
+    pub place: Place,
+}
+
+/// Loads the AWS settings, finds account and queues, and makes the edges.
+///
+/// # Errors
+///
+/// Where region or credentials are missing, nothing answers, or the workflow
+/// was not deployed here.
+pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
+    let config = load_config(settings).await?;
+    let place = place_of(settings, &config).await?;
+    let deployment = &settings.deployment;
+    let sqs = aws_sdk_sqs::Client::new(&config);
+    let (ingest_queue, dead_queue) = (deployment.ingest_queue(), deployment.dead_queue());
+    let (queue_url, dead_url) = tokio::try_join!(
+        queue_url(&sqs, &config, &place, &ingest_queue),
+        queue_url(&sqs, &config, &place, &dead_queue),
+    )?;
+    let sns = aws_sdk_sns::Client::new(&config);
+    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+    let retention_days = settings.workflow.ledger.retention_days;
+    let ledger = Ledger::new(dynamodb, &deployment.ledger_table(), retention_days);
+    let edges = Edges {
+        queue: Arc::new(SqsIngestQueue::new(sqs.clone(), queue_url)),
+        topic: Arc::new(SnsTopic::new(sns, place.topic_arn(&deployment.topic()))),
+        dead: Arc::new(SqsDeadQueue::new(sqs, dead_url)),
+        objects: Arc::new(S3Objects::new(aws_sdk_s3::Client::new(&config))),
+        origins: Arc::new(LedgerOrigins::new(ledger)),
+    };
+    let counts = Arc::new(Counts::default());
+    let rules = Rules::new(&settings.workflow, deployment, &place);
+    let queue_arn = place.queue_arn(&ingest_queue);
+    Ok(Connected {
+        ingest: Ingest::new(&settings.workflow, edges.topic.clone(), counts.clone()),
+        bridge: Bridge::new(rules, edges, queue_arn, counts.clone()),
+        counts,
+        place,
+    })
+}
+
+async fn load_config(settings: &Settings) -> Result<SdkConfig, ConnectError> {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX));
+    let wanted = settings.workflow.region.as_deref();
+    let chain = aws_config::default_provider::region::DefaultRegionChain::builder().build();
+    let found = chain.region().await.map(|region| region.as_ref().to_owned());
+    match (wanted, found) {
+        (None, None) => return Err(ConnectError::NoRegion),
+        (Some(wanted), Some(found)) if wanted != found => {
+            return Err(ConnectError::OtherRegion { wanted: wanted.to_owned(), found });
+        }
+        (Some(wanted), None) => {
+            loader = loader.region(aws_config::Region::new(wanted.to_owned()));
+        }
+        (_, Some(found)) => loader = loader.region(aws_config::Region::new(found)),
+    }
+    let config = loader.load().await;
+    match config.credentials_provider() {
+        Some(provider) => provider
+            .provide_credentials()
+            .await
+            .map_err(|error| ConnectError::NoCredentials(Box::new(error)))?,
+        None => return Err(ConnectError::NoCredentials("the SDK has no provider".into())),
+    };
+    Ok(config)
+}
+
+async fn place_of(settings: &Settings, config: &SdkConfig) -> Result<Place, ConnectError> {
+    let region = config.region().ok_or(ConnectError::NoRegion)?.as_ref();
+    if let Some(account) = &settings.workflow.account {
+        return Ok(Place::new(region, account));
+    }
+    let identity = aws_sdk_sts::Client::new(config).get_caller_identity().send().await;
+    let identity = identity
+        .map_err(|error| meaning_of(CallError::of("sts:GetCallerIdentity", &error), config))?;
+    Ok(Place::new(region, identity.account().unwrap_or_default()))
+}
+
+async fn queue_url(
+    client: &aws_sdk_sqs::Client,
+    config: &SdkConfig,
+    place: &Place,
+    queue: &str,
+) -> Result<String, ConnectError> {
+    let answer = client.get_queue_url().queue_name(queue).send().await;
+    match answer.map_err(|error| CallError::of("sqs:GetQueueUrl", &error)) {
+        Ok(answer) => Ok(answer.queue_url.unwrap_or_default()),
+        Err(source) if is_no_queue(&source) => Err(ConnectError::NoQueue {
+            queue: queue.to_owned(),
+            account: place.account.clone(),
+            region: place.region.clone(),
+            source,
+        }),
+        Err(error) => Err(meaning_of(error, config)),
+    }
+}
+
+/// SQS's code by the query protocol, and by the JSON one.
+fn is_no_queue(error: &CallError) -> bool {
+    let code = error.code.as_deref().unwrap_or_default();
+    code.ends_with("NonExistentQueue") || code == "QueueDoesNotExist"
+}
+
+fn meaning_of(error: CallError, config: &SdkConfig) -> ConnectError {
+    if error.is_unanswered() {
+        let service = || format!("AWS ({})", error.call.split(':').next().unwrap_or_default());
+        let endpoint = config.endpoint_url().map_or_else(service, str::to_owned);
+        return ConnectError::Unreachable { endpoint, source: error };
+    }
+    match error.trouble {
+        Trouble::Unavailable => ConnectError::Unavailable(error),
+        Trouble::Denied | Trouble::Refused => ConnectError::Denied(error),
+    }
+}

@@ -1,0 +1,164 @@
+//! `receive`: messages from the ingest queue, by long polls.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, Message as SqsMessage, MessageSystemAttributeName,
+};
+use bellwire_schema::limits::SQS_BATCH_ENTRIES_MAX;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use crate::call::CallError;
+
+/// How long a poll waits for a first message. Source: Amazon SQS API reference,
+/// `ReceiveMessage`: at most 20 s.
+const POLL_WAIT_S: i32 = 20;
+
+/// How long a received message is ours alone. It outlasts the longest round
+/// (see [`crate::bridge::ROUND_S_MAX`]), so that nothing comes back while it is
+/// still being worked on.
+pub const VISIBILITY_S: i32 = 120;
+
+/// A poll that takes longer than this has lost its connection.
+const POLL_TIMEOUT: Duration = Duration::from_secs(POLL_WAIT_S as u64 + 10);
+
+/// One message of the ingest queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The queue's id for it.
+    pub id: String,
+    /// What deletes it.
+    pub receipt: String,
+    /// What S3, EventBridge or SNS wrote.
+    pub body: String,
+    /// How often it was received, this time included; 1 where the queue does not say.
+    pub receive_count: u32,
+    /// When it was sent, where the queue says so.
+    pub sent_at: Option<Timestamp>,
+}
+
+/// A message that the queue did not delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotDeleted {
+    /// Its place in the call.
+    pub index: usize,
+    /// The queue's code for why.
+    pub code: String,
+    /// Whether the same call would fail again.
+    pub is_permanent: bool,
+}
+
+/// The ingest queue, as the bridge sees it.
+pub trait IngestQueue: Send + Sync {
+    /// Waits for messages, at most ten; none where the wait ends first.
+    fn receive(&self) -> BoxFuture<'_, Result<Vec<Message>, CallError>>;
+
+    /// Deletes messages by their receipts, at most ten; answers with those that
+    /// it did not delete.
+    fn delete<'a>(
+        &'a self,
+        receipts: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<NotDeleted>, CallError>>;
+}
+
+/// The ingest queue on SQS.
+#[derive(Debug, Clone)]
+pub struct SqsIngestQueue {
+    client: aws_sdk_sqs::Client,
+    url: String,
+}
+
+impl SqsIngestQueue {
+    /// The queue at this URL.
+    #[must_use]
+    pub fn new(client: aws_sdk_sqs::Client, url: String) -> Self {
+        Self { client, url }
+    }
+
+    async fn poll(&self) -> Result<Vec<Message>, CallError> {
+        let patient = TimeoutConfig::builder()
+            .operation_timeout(POLL_TIMEOUT)
+            .operation_attempt_timeout(POLL_TIMEOUT)
+            .read_timeout(POLL_TIMEOUT)
+            .build();
+        let answer = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(SQS_BATCH_ENTRIES_MAX as i32)
+            .wait_time_seconds(POLL_WAIT_S)
+            .visibility_timeout(VISIBILITY_S)
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .customize()
+            .config_override(aws_sdk_sqs::Config::builder().timeout_config(patient))
+            .send()
+            .await
+            .map_err(|error| CallError::of("sqs:ReceiveMessage", &error))?;
+        Ok(answer.messages.unwrap_or_default().into_iter().map(message_of).collect())
+    }
+
+    async fn delete_batch(&self, receipts: &[&str]) -> Result<Vec<NotDeleted>, CallError> {
+        let mut request = self.client.delete_message_batch().queue_url(&self.url);
+        for (index, receipt) in receipts.iter().enumerate() {
+            let entry = DeleteMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(*receipt)
+                .build()
+                .expect("id and receipt are set");
+            request = request.entries(entry);
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| CallError::of("sqs:DeleteMessageBatch", &error))?;
+        let mut answers: HashMap<usize, Option<NotDeleted>> = HashMap::new();
+        for done in &answer.successful {
+            answers.extend(done.id.parse().ok().map(|index| (index, None)));
+        }
+        for failed in answer.failed {
+            let Ok(index) = failed.id.parse() else { continue };
+            let is_permanent = failed.sender_fault;
+            answers.insert(index, Some(NotDeleted { index, code: failed.code, is_permanent }));
+        }
+        // What the answer does not mention is not deleted as far as we know.
+        let unmentioned =
+            |index| NotDeleted { index, code: "NoResult".to_owned(), is_permanent: false };
+        Ok((0..receipts.len())
+            .filter_map(|index| answers.remove(&index).unwrap_or_else(|| Some(unmentioned(index))))
+            .collect())
+    }
+}
+
+impl IngestQueue for SqsIngestQueue {
+    fn receive(&self) -> BoxFuture<'_, Result<Vec<Message>, CallError>> {
+        Box::pin(self.poll())
+    }
+
+    fn delete<'a>(
+        &'a self,
+        receipts: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<NotDeleted>, CallError>> {
+        Box::pin(self.delete_batch(receipts))
+    }
+}
+
+fn message_of(message: SqsMessage) -> Message {
+    let attribute = |name| message.attributes.as_ref().and_then(|attributes| attributes.get(&name));
+    let sent_at = attribute(MessageSystemAttributeName::SentTimestamp)
+        .and_then(|milliseconds| milliseconds.parse().ok())
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
+    let receive_count = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1);
+    Message {
+        receive_count,
+        sent_at,
+        id: message.message_id.unwrap_or_default(),
+        receipt: message.receipt_handle.unwrap_or_default(),
+        body: message.body.unwrap_or_default(),
+    }
+}

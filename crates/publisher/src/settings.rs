@@ -1,0 +1,300 @@
+//! `settings`: what the publisher is told, read once, with every problem reported.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bellwire_schema::Deployment;
+use bellwire_schema::workflow::{Problems, TopicKind, Workflow, read};
+use clap::{Parser, ValueEnum};
+
+/// Pipelines that a publisher may have.
+const CONCURRENCY_MAX: usize = 64;
+
+/// The longest drain, in seconds: past it messages come back by themselves.
+const DRAIN_S_MAX: u64 = 110;
+
+/// Publishes what happens in S3, Step Functions and your applications as events
+/// on the workflow's SNS topic.
+///
+/// AWS settings (region, credentials, endpoint) are those of the AWS SDKs:
+/// environment variables, profiles, container and instance roles. Traces go
+/// where the standard OTEL_* variables say; RUST_LOG filters the logs.
+///
+/// Exit codes: 0 stopped as asked, 1 failed, 2 wrong settings.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "bellwire-publisher", version)]
+pub struct Flags {
+    /// The workflow file.
+    #[arg(long, value_name = "FILE", env = "BELLWIRE_WORKFLOW", default_value = "bellwire.toml")]
+    pub workflow: PathBuf,
+    /// The environment that the workflow was deployed to.
+    #[arg(long, value_name = "NAME", env = "BELLWIRE_ENVIRONMENT")]
+    pub env: Option<String>,
+    /// Where to take events over HTTP; port 0 takes a free one.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "BELLWIRE_LISTEN",
+        default_value = "127.0.0.1:8787"
+    )]
+    pub listen: String,
+    /// Let --listen be an address that other machines reach. Whoever reaches it
+    /// may publish events: put something that checks callers before it.
+    #[arg(long, env = "BELLWIRE_ALLOW_REMOTE")]
+    pub allow_remote: bool,
+    /// Write host:port into this file once listening.
+    #[arg(long, value_name = "FILE", env = "BELLWIRE_ADDRESS_FILE")]
+    pub address_file: Option<PathBuf>,
+    /// How many batches of messages are worked on together, 1 to 64.
+    #[arg(long, value_name = "N", env = "BELLWIRE_CONCURRENCY", default_value = "4")]
+    pub concurrency: String,
+    /// How long to wait, when asked to stop, for what was received; in seconds.
+    #[arg(long, value_name = "SECONDS", env = "BELLWIRE_DRAIN_TIMEOUT_S", default_value = "20")]
+    pub drain_timeout_s: String,
+    /// How log lines look: for people, for machines, or as standard error is.
+    #[arg(long, value_name = "FORMAT", env = "BELLWIRE_LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogStyle,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogStyle {
+    /// For people on a terminal, else for machines.
+    Auto,
+    /// For people.
+    Human,
+    /// For machines.
+    Json,
+}
+
+/// Settings that were found sound.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The workflow.
+    pub workflow: Workflow,
+    /// The workflow in its environment: what gives names.
+    pub deployment: Deployment,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where to write the address that was taken.
+    pub address_file: Option<PathBuf>,
+    /// Pipelines of the bridge.
+    pub concurrency: usize,
+    /// How long a stop waits for what was received.
+    pub drain: Duration,
+}
+
+/// One setting that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// The flag.
+    pub flag: &'static str,
+    /// What is wrong with it.
+    pub cause: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Everything that is wrong with the settings, the workflow file included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SettingsError {
+    /// What is wrong with flags.
+    pub flags: Vec<SettingProblem>,
+    /// What is wrong with the workflow file, by the name under which it was given.
+    pub workflow: Option<(PathBuf, Problems)>,
+}
+
+impl std::error::Error for SettingsError {}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.flags.is_empty() {
+            let count = self.flags.len();
+            let noun = if count == 1 { "problem" } else { "problems" };
+            writeln!(f, "the settings have {count} {noun}")?;
+            let flag_chars = self.flags.iter().map(|problem| problem.flag.len()).max().unwrap_or(0);
+            for SettingProblem { flag, cause, remedy } in &self.flags {
+                write!(f, "\n  {flag:<flag_chars$}  {cause}\n  {:flag_chars$}  {remedy}", "")?;
+            }
+        }
+        let Some((file, problems)) = &self.workflow else { return Ok(()) };
+        if !self.flags.is_empty() {
+            write!(f, "\n\n")?;
+        }
+        write!(f, "{}", problems.display(&file.display().to_string()))
+    }
+}
+
+impl Settings {
+    /// Checks flags and reads the workflow file.
+    ///
+    /// # Errors
+    ///
+    /// With everything that is wrong.
+    pub fn of(flags: Flags) -> Result<Self, SettingsError> {
+        let mut found = Found::default();
+        let listen = found.listen(&flags.listen, flags.allow_remote);
+        let concurrency = found.number("--concurrency", &flags.concurrency, 1..=CONCURRENCY_MAX);
+        let drain_s = found.number("--drain-timeout-s", &flags.drain_timeout_s, 0..=DRAIN_S_MAX);
+        let environment = found.environment(flags.env.as_deref());
+        let workflow = found.workflow(&flags.workflow);
+        let Found { problems, workflow_problems } = found;
+        let wrong = SettingsError {
+            flags: problems,
+            workflow: workflow_problems.map(|p| (flags.workflow, p)),
+        };
+        match (listen, concurrency, drain_s, workflow) {
+            (Some(listen), Some(concurrency), Some(drain_s), Some(workflow))
+                if wrong.flags.is_empty() =>
+            {
+                Ok(Self {
+                    deployment: Deployment::new(&workflow.name, environment.as_deref()),
+                    workflow,
+                    listen,
+                    address_file: flags.address_file,
+                    concurrency,
+                    drain: Duration::from_secs(drain_s),
+                })
+            }
+            _ => Err(wrong),
+        }
+    }
+}
+
+/// Takes settings one after the other, and notes what is wrong.
+#[derive(Default)]
+struct Found {
+    problems: Vec<SettingProblem>,
+    workflow_problems: Option<Problems>,
+}
+
+impl Found {
+    fn wrong<T>(&mut self, flag: &'static str, cause: String, remedy: &str) -> Option<T> {
+        self.problems.push(SettingProblem { flag, cause, remedy: remedy.to_owned() });
+        None
+    }
+
+    fn listen(&mut self, text: &str, allow_remote: bool) -> Option<SocketAddr> {
+        let text = text.replace("localhost:", "127.0.0.1:");
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let cause = format!("`{text}` is no address");
+            return self.wrong("--listen", cause, "give an IP address and a port: 127.0.0.1:8787");
+        };
+        if !is_loopback(address.ip()) && !allow_remote {
+            let cause = format!("{address} can be reached from other machines");
+            let remedy = "listen on 127.0.0.1, or add --allow-remote";
+            return self.wrong("--listen", cause, remedy);
+        }
+        Some(address)
+    }
+
+    fn number<T>(&mut self, flag: &'static str, text: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: std::str::FromStr + PartialOrd + fmt::Display,
+    {
+        let number = text.trim().parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let cause =
+                format!("`{text}` is no whole number from {} to {}", range.start(), range.end());
+            return self.wrong(flag, cause, "correct it, or leave it out for the default");
+        }
+        number
+    }
+
+    fn environment(&mut self, name: Option<&str>) -> Option<String> {
+        let name = name.filter(|name| !name.is_empty())?;
+        let is_name = name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if !is_name {
+            let cause = format!("`{name}` is no environment's name");
+            return self.wrong("--env", cause, "use lower-case letters, digits and hyphens");
+        }
+        Some(name.to_owned())
+    }
+
+    fn workflow(&mut self, path: &Path) -> Option<Workflow> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let cause = format!("{} cannot be read: {error}", path.display());
+                return self.wrong("--workflow", cause, "give the path of your bellwire.toml");
+            }
+        };
+        match read(&text) {
+            Err(problems) => {
+                self.workflow_problems = Some(problems);
+                None
+            }
+            Ok(workflow) if workflow.topic.kind == TopicKind::Fifo => {
+                let cause = "the topic is of kind \"fifo\"".to_owned();
+                self.wrong("--workflow", cause, "this version publishes to standard topics only")
+            }
+            Ok(workflow) => Some(workflow),
+        }
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(arguments: &[&str]) -> Flags {
+        Flags::parse_from([&["bellwire-publisher"], arguments].concat())
+    }
+
+    #[test]
+    fn every_wrong_setting_is_reported_at_once() {
+        let arguments = [
+            "--listen",
+            "0.0.0.0:8787",
+            "--concurrency",
+            "0",
+            "--drain-timeout-s",
+            "soon",
+            "--env",
+            "Prod",
+            "--workflow",
+            "/nowhere/bellwire.toml",
+        ];
+        let error = Settings::of(flags(&arguments)).unwrap_err();
+        insta::assert_snapshot!(error, @r"
+        the settings have 5 problems
+
+          --listen           0.0.0.0:8787 can be reached from other machines
+                             listen on 127.0.0.1, or add --allow-remote
+          --concurrency      `0` is no whole number from 1 to 64
+                             correct it, or leave it out for the default
+          --drain-timeout-s  `soon` is no whole number from 0 to 110
+                             correct it, or leave it out for the default
+          --env              `Prod` is no environment's name
+                             use lower-case letters, digits and hyphens
+          --workflow         /nowhere/bellwire.toml cannot be read: No such file or directory (os error 2)
+                             give the path of your bellwire.toml
+        ");
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on_unless_told_otherwise() {
+        for (address, allow_remote, is_taken) in [
+            ("127.0.0.1:0", false, true),
+            ("localhost:80", false, true),
+            ("[::1]:80", false, true),
+            ("[::ffff:127.0.0.1]:80", false, true),
+            ("0.0.0.0:80", false, false),
+            ("[::]:80", false, false),
+            ("192.168.0.4:80", false, false),
+            ("192.168.0.4:80", true, true),
+        ] {
+            let taken = Found::default().listen(address, allow_remote);
+            assert_eq!(taken.is_some(), is_taken, "{address} {allow_remote}");
+        }
+    }
+}

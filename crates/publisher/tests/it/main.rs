@@ -1,0 +1,14 @@
+//! Tests of the publisher from outside.
+
+mod bridge;
+mod cloud;
+mod decode;
+mod fakes;
+mod http;
+mod process;
+mod publish;
+mod route;
+mod samples;
+mod settle;
+mod trace;
+mod wire;

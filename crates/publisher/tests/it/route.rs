@@ -1,0 +1,171 @@
+use bellwire_publisher::decode::decode;
+use bellwire_publisher::route::{Draft, Routed, Skip};
+use bellwire_schema::{Envelope, Stage};
+use serde_json::json;
+
+use crate::samples::{
+    TRAIN, rules, run_input, s3_body, s3_record, scheduled_event, status_event, test_event,
+};
+
+fn route(body: &str) -> Routed {
+    rules().route(decode(body).remove(0).unwrap())
+}
+
+fn draft(body: &str) -> Draft {
+    match route(body) {
+        Routed::Event(draft) => *draft,
+        Routed::Skip(skip) => panic!("{skip}"),
+    }
+}
+
+fn whole(body: &str) -> Envelope {
+    match draft(body) {
+        Draft::Whole(envelope) => envelope,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn pretty(envelope: &Envelope) -> String {
+    serde_json::to_string_pretty(envelope).unwrap()
+}
+
+#[test]
+fn a_notification_of_s3_becomes_this_event() {
+    insta::assert_snapshot!(pretty(&whole(&s3_body(&["raw/2026/part+3.csv"]))), @r#"
+    {
+      "specversion": "1.0",
+      "id": "385e8af28bbd3e503ca3dd46844cd037",
+      "source": "arn:aws:s3:::wine-lake",
+      "type": "ml.data.arrived.v1",
+      "subject": "raw/2026/part 3.csv",
+      "time": "2026-11-22T02:14:07.123Z",
+      "datacontenttype": "application/json",
+      "dataset": "wine",
+      "partitionkey": "wine",
+      "sequence": "0055AED6DCD90281E5",
+      "hop": 0,
+      "data": {
+        "bucket": "wine-lake",
+        "etag": "d41d",
+        "event_name": "ObjectCreated:Put",
+        "key": "raw/2026/part 3.csv",
+        "region": "eu-west-1",
+        "sequencer": "0055AED6DCD90281E5",
+        "size_bytes": 12100
+      }
+    }
+    "#);
+}
+
+#[test]
+fn a_schedule_becomes_this_event() {
+    insta::assert_snapshot!(pretty(&whole(&scheduled_event("wine-nightly"))), @r#"
+    {
+      "specversion": "1.0",
+      "id": "f3ee52664467cd2b1c9aa1950814898d",
+      "source": "arn:aws:events:eu-west-1:123456789012:rule/wine-nightly",
+      "type": "ml.collection.requested.v1",
+      "time": "2026-11-22T03:00:00Z",
+      "datacontenttype": "application/json",
+      "dataset": "wine",
+      "partitionkey": "wine",
+      "stage": "collection",
+      "hop": 0,
+      "data": {
+        "parameters": {
+          "full": true
+        }
+      }
+    }
+    "#);
+}
+
+#[test]
+fn a_completion_of_somebody_s_state_machine_becomes_this_event() {
+    let machine = TRAIN.replace("wine-train", "somebody-labels");
+    insta::assert_snapshot!(pretty(&whole(&status_event("SUCCEEDED", &machine, None))), @r#"
+    {
+      "specversion": "1.0",
+      "id": "f4dbe852438c507bfd48a97e0ba102af",
+      "source": "arn:aws:states:eu-west-1:123456789012:stateMachine:somebody-labels",
+      "type": "ml.collection.completed.v1",
+      "subject": "arn:aws:states:eu-west-1:123456789012:execution:somebody-labels:train-1",
+      "time": "2026-11-22T02:14:08.9Z",
+      "datacontenttype": "application/json",
+      "dataset": "labels",
+      "partitionkey": "labels",
+      "stage": "collection",
+      "hop": 0,
+      "data": {
+        "artifacts": [],
+        "metrics": {
+          "accuracy": 0.68
+        },
+        "output": {
+          "metrics": {
+            "accuracy": 0.68
+          }
+        },
+        "run": {
+          "arn": "arn:aws:states:eu-west-1:123456789012:execution:somebody-labels:train-1",
+          "duration_s": 1.9,
+          "started_at": "2026-11-22T02:14:07Z",
+          "status": "SUCCEEDED",
+          "stopped_at": "2026-11-22T02:14:08.9Z"
+        }
+      }
+    }
+    "#);
+}
+
+#[test]
+fn what_is_no_event_is_skipped_by_name() {
+    let removed = |key| json!({ "Records": [s3_record("ObjectRemoved:Delete", key)] }).to_string();
+    let restored = json!({ "Records": [s3_record("ObjectRestore:Post", "raw/a.csv")] }).to_string();
+    for (body, skip) in [
+        (test_event(), Skip::TestEvent),
+        (s3_body(&["raw/2026/"]), Skip::FolderMarker),
+        (s3_body(&["raw/a.txt"]), Skip::NoRule),
+        (s3_body(&["other/a.csv"]), Skip::NoRule),
+        (removed("raw/a.csv"), Skip::NoRule),
+        (restored, Skip::OtherObjectEvent),
+        (status_event("RUNNING", TRAIN, None), Skip::RunStillRunning),
+        (status_event("FAILED", &format!("{TRAIN}-other"), None), Skip::NoRule),
+        (scheduled_event("somebody-elses"), Skip::NoRule),
+    ] {
+        assert_eq!(route(&body), Routed::Skip(skip), "{body}");
+    }
+}
+
+#[test]
+fn only_what_was_created_has_metadata_to_read() {
+    let Draft::Object { object, envelope } = draft(&s3_body(&["models/m+1"])) else { panic!() };
+    assert_eq!((object.bucket.as_str(), object.key.as_str()), ("wine-lake", "models/m 1"));
+    assert_eq!(object.version_id, None);
+    assert_eq!(envelope.event_type.as_str(), "ml.data.arrived.v1");
+    let removed = json!({ "Records": [s3_record("ObjectRemoved:Delete", "predictions/p")] });
+    assert_eq!(whole(&removed.to_string()).event_type.as_str(), "ml.data.removed.v1");
+}
+
+/// The origin that a completion has where the ledger knows nothing.
+fn otherwise(input: Option<serde_json::Value>) -> bellwire_schema::completion::CompletionOrigin {
+    match draft(&status_event("SUCCEEDED", TRAIN, input)) {
+        Draft::Completion { otherwise, .. } => otherwise,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_run_s_input_is_a_hint_only_where_it_agrees_with_the_workflow() {
+    let hinted = otherwise(Some(run_input("train")));
+    assert_eq!(hinted.stage, Stage::Training);
+    assert_eq!(hinted.trigger.as_deref(), Some("train"));
+    assert_eq!(hinted.dataset.as_deref(), Some("hinted"));
+    assert_eq!(hinted.context.hop, 3);
+    for no_hint in [None, Some(json!({})), Some(run_input("forged"))] {
+        let origin = otherwise(no_hint);
+        assert_eq!(origin.stage, Stage::Training);
+        assert_eq!((origin.trigger, origin.dataset), (None, None));
+        assert_eq!(origin.context, Default::default());
+    }
+}
