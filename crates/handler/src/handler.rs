@@ -277,7 +277,7 @@ impl Handler {
     pub(crate) async fn announce(&self, mut event: Envelope) -> Result<(), HandlerError> {
         let span = info_span!(
             "create",
-            otel.name = format!("{} create", event.event_type.as_str()),
+            otel.name = format!("ml.{} create", event.event_type.short()),
             otel.kind = "producer",
             { MESSAGING_SYSTEM } = MESSAGING_SYSTEM_SNS,
             { MESSAGING_OPERATION_NAME } = "create",

@@ -1,0 +1,238 @@
+//! The wine example, end to end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwire_schema::Envelope;
+use serde_json::{Value, json};
+use wine_tests::{DEADLINE, World, collection_requested};
+
+const TRIGGERS: [&str; 4] = ["collect", "train", "evaluate", "predict"];
+
+fn is_of<'a>(event_type: &'a str) -> impl Fn(&Envelope) -> bool + 'a {
+    move |event| event.event_type.as_str() == event_type
+}
+
+fn all_completed(runs: &[Value]) -> bool {
+    runs.len() == TRIGGERS.len() && runs.iter().all(|run| run["state"] == "completed")
+}
+
+fn run_of<'a>(runs: &'a [Value], trigger: &str) -> &'a Value {
+    runs.iter().find(|run| run["trigger"] == trigger).expect("the trigger has a run")
+}
+
+/// S3's notification of the object that an event tells of.
+fn notification_of(event: &Envelope) -> Value {
+    let data = event.data.as_ref().expect("an arrival has data");
+    json!({ "Records": [{
+        "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "us-east-1",
+        "eventTime": event.time.expect("it has a time").to_string(),
+        "eventName": data["event_name"],
+        "s3": { "bucket": { "name": data["bucket"] }, "object": {
+            "key": data["key"], "size": data["size_bytes"], "eTag": data["etag"],
+            "versionId": data.get("version_id"), "sequencer": data.get("sequencer"),
+        } },
+    }] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_becomes_predictions_through_four_stages_in_one_trace() {
+    let mut world = World::deploy().await;
+    world.request_collection("request-1");
+    let mut heard = world.heard_until(is_of("ml.prediction.completed.v1")).await;
+    let runs = world.runs_once(all_completed);
+
+    // The same S3 event five times more, the way S3 would send it.
+    let arrived = heard.iter().find(|event| is_of("ml.data.arrived.v1")(event)).unwrap().clone();
+    let sqs = aws_sdk_sqs::Client::new(&world.config);
+    let ingest = sqs.get_queue_url().queue_name(world.deployment.ingest_queue()).send().await;
+    let ingest = ingest.unwrap().queue_url.unwrap();
+    for _ in 0..5 {
+        let body = notification_of(&arrived).to_string();
+        sqs.send_message().queue_url(&ingest).message_body(body).send().await.unwrap();
+        let again = world.heard_until(is_of("ml.data.arrived.v1")).await;
+        assert_eq!(again.last().unwrap().id, arrived.id, "one cause is one event");
+        heard.extend(again);
+    }
+    // What is heard after them was handled after them: the ledger has seen all.
+    world.request(&heard[0].to_value());
+    heard.extend(world.heard_until(is_of("ml.collection.requested.v1")).await);
+    for trigger in TRIGGERS {
+        assert_eq!(world.executions(trigger).await, 1, "{trigger}");
+    }
+    assert_eq!(world.runs_once(all_completed).len(), TRIGGERS.len());
+
+    assert_chain(&heard, &runs);
+    assert_predictions(&world, run_of(&runs, "predict")).await;
+    world.stop_publisher();
+    assert_one_trace(&world, &runs);
+}
+
+/// Every event of the chain shares the correlation, and its hop tells how many
+/// events came before.
+fn assert_chain(heard: &[Envelope], runs: &[Value]) {
+    let hops: BTreeMap<&str, u32> =
+        heard.iter().map(|event| (event.event_type.as_str(), event.context.hop)).collect();
+    let expected = BTreeMap::from([
+        ("ml.collection.requested.v1", 0),
+        ("ml.collection.started.v1", 1),
+        ("ml.collection.completed.v1", 1),
+        ("ml.data.arrived.v1", 1),
+        ("ml.training.started.v1", 2),
+        ("ml.training.completed.v1", 2),
+        ("ml.evaluation.started.v1", 3),
+        ("ml.evaluation.completed.v1", 3),
+        ("ml.prediction.started.v1", 4),
+        ("ml.prediction.completed.v1", 4),
+    ]);
+    assert_eq!(hops, expected);
+    let correlations: BTreeSet<_> = heard.iter().map(Envelope::correlation).collect();
+    assert_eq!(correlations, BTreeSet::from(["request-1"]));
+    let accuracy = run_of(runs, "evaluate")["metrics"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy >= 0.50, "the trigger's own threshold: {accuracy}");
+}
+
+async fn assert_predictions(world: &World, run: &Value) {
+    let rows = run["metrics"]["rows"].as_f64().expect("the run counts its rows");
+    let uri =
+        run["artifacts"].as_array().unwrap().iter().find_map(|artifact| {
+            artifact["uri"].as_str().filter(|uri| uri.contains("/predictions/"))
+        });
+    let (bucket, key) = uri.unwrap().strip_prefix("s3://").unwrap().split_once('/').unwrap();
+    let s3 = aws_sdk_s3::Client::new(&world.config);
+    let object = s3.get_object().bucket(bucket).key(key).send().await.unwrap();
+    let text = object.body.collect().await.unwrap().into_bytes();
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    assert!(rows > 0.0);
+    assert_eq!(lines - 1, rows as usize, "one prediction a row, below the header");
+}
+
+fn assert_one_trace(world: &World, runs: &[Value]) {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    let is_there = |name: &str| world.receiver.spans().iter().any(|span| span.name == name);
+    while !is_there("predict") {
+        assert!(std::time::Instant::now() < deadline, "the last run's span did not come");
+        std::thread::yield_now();
+    }
+    let spans = world.receiver.spans();
+    let traces: BTreeSet<_> = spans.iter().map(|span| span.trace_id.as_str()).collect();
+    assert_eq!(traces.len(), 1, "{traces:?}");
+    let services: BTreeSet<_> = spans.iter().map(|span| span.service.as_str()).collect();
+    assert_eq!(services, BTreeSet::from(["wine-publisher", "wine-handler", "wine-worker"]));
+    for run in runs {
+        assert_eq!(run["trace_id"].as_str(), traces.first().copied());
+    }
+    let ids: BTreeSet<_> = spans.iter().map(|span| span.span_id.as_str()).collect();
+    let roots: Vec<_> = spans
+        .iter()
+        .filter(|span| span.parent_id.as_deref().is_none_or(|parent| !ids.contains(parent)))
+        .map(|span| span.name.as_str())
+        .collect();
+    assert_eq!(roots, ["POST /v1/events"], "nothing else begins a trace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_handler_is_not_invoked_for_what_the_filter_excludes() {
+    let world = World::deploy().await;
+    let sns = aws_sdk_sns::Client::new(&world.config);
+    let topic_arn = world.place.topic_arn(&world.deployment.topic());
+    for (id, event_type) in [("out", "ml.data.removed.v1"), ("in", "ml.evaluation.completed.v1")] {
+        let mut event = Envelope::new(id, "/wine-tests", event_type.parse().unwrap());
+        event = event.with_payload(&json!({
+            "bucket": "wine-lake", "key": "raw/x", "event_name": "ObjectRemoved:Delete",
+            "run": { "arn": "arn:run", "status": "SUCCEEDED" },
+        }));
+        let value = aws_sdk_sns::types::MessageAttributeValue::builder()
+            .data_type("String")
+            .string_value(event_type)
+            .build()
+            .unwrap();
+        let publish = sns.publish().topic_arn(&topic_arn).message(event.to_json());
+        publish.message_attributes("type", value).send().await.unwrap();
+    }
+    let deadline = std::time::Instant::now() + DEADLINE;
+    let invocations = || {
+        let calls = world.cloud.calls().into_iter();
+        calls
+            .filter(|call| call.principal == "sns.amazonaws.com")
+            .filter(|call| call.action == "lambda:InvokeFunction" && call.decision.is_allowed())
+            .count()
+    };
+    while invocations() == 0 {
+        assert!(std::time::Instant::now() < deadline, "the handler was never invoked");
+        tokio::task::yield_now().await;
+    }
+    let _ = world.heard_until(|event| event.id == "in").await;
+    assert_eq!(invocations(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_after_an_apply_changes_nothing_and_destroy_leaves_nothing() {
+    let mut world = World::deploy().await;
+    world.stop_publisher();
+    let endpoint = world.receiver.endpoint();
+    let plan = ["plan", "--exit-code", "--otlp-endpoint", endpoint.as_str()];
+    let output = world.bellwire(&plan);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    world.bellwire_ok(&["destroy", "--yes"]);
+    let output = world.bellwire(&["outputs"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("nothing of wine is deployed"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publisher_needs_its_permission_to_publish() {
+    let world = World::deploy().await;
+    world.take_permission(&world.deployment.publisher(), "sns:Publish").await;
+    let (status, body) = world.post(&collection_requested("request-1"));
+    assert_eq!(status, 502, "{body}");
+    assert!(body.contains("sns:Publish"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_handler_needs_its_permission_to_start() {
+    let world = World::deploy().await;
+    world.take_permission(&world.deployment.handler(), "states:StartExecution").await;
+    world.request_collection("request-1");
+    let dead: Value =
+        serde_json::from_str(&world.take(&world.deployment.dead_queue()).await).unwrap();
+    let message = dead["responsePayload"]["errorMessage"].as_str().unwrap_or_default();
+    assert!(message.contains("states:StartExecution"), "{dead:#}");
+    assert_eq!(world.executions("collect").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_needs_its_permission_to_write() {
+    let world = World::deploy().await;
+    world.take_permission(&world.deployment.function("worker"), "s3:PutObject").await;
+    world.request_collection("request-1");
+    let failed = world.heard_until(is_of("ml.collection.failed.v1")).await.pop().unwrap();
+    let data = failed.data.unwrap();
+    assert!(data.to_string().contains("s3:PutObject"), "{data:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_machine_needs_its_permission_to_invoke() {
+    let world = World::deploy().await;
+    let role = world.deployment.state_machine("collect");
+    world.take_permission(&role, "lambda:InvokeFunction").await;
+    world.request_collection("request-1");
+    let failed = world.heard_until(is_of("ml.collection.failed.v1")).await.pop().unwrap();
+    let data = failed.data.unwrap();
+    assert!(data.to_string().contains("lambda:InvokeFunction"), "{data:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_component_is_denied_anything_on_the_good_way() {
+    let mut world = World::deploy().await;
+    world.request_collection("request-1");
+    let _ = world.heard_until(is_of("ml.prediction.completed.v1")).await;
+    let _ = world.runs_once(all_completed);
+    world.stop_publisher();
+    let denied: Vec<_> = world
+        .cloud
+        .calls()
+        .into_iter()
+        .filter(|call| !call.role.is_empty() && !call.decision.is_allowed())
+        .collect();
+    assert!(denied.is_empty(), "{denied:#?}");
+}
