@@ -1,0 +1,254 @@
+//! `cargo xtask build`: the binaries, and the zips of those that run on Lambda.
+
+mod glibc;
+mod zip_file;
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::process::{self, Line, ProcessError};
+use crate::project::{Project, ProjectError, cargo};
+use crate::steps::{Steps, shown_bytes};
+use glibc::GlibcError;
+use zip_file::{Packing, ZipError};
+
+/// What runs on Lambda: the handler, and the example's own function.
+pub(crate) const FUNCTIONS: [&str; 2] = ["bellwire-handler", "wine-worker"];
+
+/// The other binaries.
+const PROGRAMS: [&str; 2] = ["bellwire", "bellwire-publisher"];
+
+/// The packages that make them.
+const PACKAGES: [&str; 4] =
+    ["bellwire-cli", "bellwire-publisher", "bellwire-handler", "wine-worker"];
+
+/// A function's zip is to stay below this, for the sake of cold starts.
+const ZIP_BYTES_MAX: u64 = 8_000_000;
+
+/// How the binaries are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Quick to compile: for the local cloud and the tests.
+    Dev,
+    /// Small and quick to run: for AWS.
+    Release,
+}
+
+/// What `cargo xtask build` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BuildCommand {
+    /// How to compile: `release` for AWS, `dev` for the local cloud
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+}
+
+/// What was built, and where it lies.
+#[derive(Debug)]
+pub(crate) struct Built {
+    binaries: BTreeMap<String, PathBuf>,
+    /// The functions' zips, in the order of [`FUNCTIONS`].
+    pub(crate) zips: Vec<Zip>,
+}
+
+/// A function's zip.
+#[derive(Debug)]
+pub(crate) struct Zip {
+    pub(crate) path: PathBuf,
+    pub(crate) size_bytes: u64,
+    /// Written now, rather than found as it should be.
+    pub(crate) is_new: bool,
+    /// The newest glibc that its binary needs.
+    pub(crate) needs: String,
+}
+
+/// Why there is no build.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// Cargo said why, in its own words.
+    #[error("the build failed\n{message}")]
+    Compile { message: String },
+    /// Cargo did not say where a binary lies.
+    #[error("cargo built no binary `{name}`; is its package still in the workspace?")]
+    Missing { name: String },
+    /// A function's binary does not run on Lambda.
+    #[error("{function} does not run on AWS Lambda")]
+    Lambda { function: String, source: GlibcError },
+    /// A zip is larger than it may be.
+    #[error(
+        "{function}.zip is {}, more than {}; `cargo bloat --release -p {function}` says why",
+        shown_bytes(*size_bytes), shown_bytes(ZIP_BYTES_MAX)
+    )]
+    TooLarge { function: String, size_bytes: u64 },
+    /// A zip could not be written.
+    #[error("{function}.zip was not written")]
+    Zip { function: String, source: ZipError },
+    /// Cargo could not be run, or the user interrupted.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The project's folders are not known.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+}
+
+impl Built {
+    /// The path of a binary that was built.
+    pub(crate) fn binary(&self, name: &str) -> Result<&Path, BuildError> {
+        let path = self.binaries.get(name).map(PathBuf::as_path);
+        path.ok_or_else(|| BuildError::Missing { name: name.to_owned() })
+    }
+}
+
+impl BuildCommand {
+    /// Builds, and tells the sizes.
+    pub(crate) fn run(&self) -> Result<ExitCode, BuildError> {
+        let project = Project::find()?;
+        let steps = Steps::new();
+        let built = run_as_step(&project, self.profile, &steps)?;
+        for zip in &built.zips {
+            let limit = match self.profile {
+                Profile::Release => format!("of {} at most", shown_bytes(ZIP_BYTES_MAX)),
+                Profile::Dev => "for the local cloud only".to_owned(),
+            };
+            let state = if zip.is_new { "written" } else { "unchanged" };
+            anstream::println!(
+                "  {:<40} {:>9} {limit}, {}, {state}",
+                project.shown(&zip.path),
+                shown_bytes(zip.size_bytes),
+                zip.needs,
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Builds as one step of a command.
+pub(crate) fn run_as_step(
+    project: &Project,
+    profile: Profile,
+    steps: &Steps,
+) -> Result<Built, BuildError> {
+    let step = steps.begin("build", "publisher, handler, worker, CLI");
+    let built = run(project, profile, |line| step.note(line));
+    step.end(&built, |built| {
+        let count = built.zips.iter().filter(|zip| zip.is_new).count();
+        if count == 0 { "zips unchanged".to_owned() } else { format!("{count} zips written") }
+    });
+    built
+}
+
+/// Builds the binaries and the functions' zips; `note` is told what Cargo does.
+pub(crate) fn run(
+    project: &Project,
+    profile: Profile,
+    note: impl FnMut(&str),
+) -> Result<Built, BuildError> {
+    let binaries = compile(project, profile, note)?;
+    let mut built = Built { binaries, zips: Vec::new() };
+    for name in PROGRAMS {
+        built.binary(name)?;
+    }
+    for function in FUNCTIONS {
+        let zip = pack(project, profile, function, built.binary(function)?)?;
+        built.zips.push(zip);
+    }
+    Ok(built)
+}
+
+/// Cargo's message about something that it built.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+fn compile(
+    project: &Project,
+    profile: Profile,
+    mut note: impl FnMut(&str),
+) -> Result<BTreeMap<String, PathBuf>, BuildError> {
+    let mut command = cargo();
+    command.current_dir(&project.root).args(["build", "--message-format=json-render-diagnostics"]);
+    let binaries_wanted = PROGRAMS.into_iter().chain(FUNCTIONS);
+    match profile {
+        // With the features that `cargo test --workspace` compiles with, so that one
+        // compilation of the dependencies serves both.
+        Profile::Dev => command
+            .args(["--workspace", "--example", "features_of_tests"])
+            .args(binaries_wanted.flat_map(|binary| ["--bin", binary])),
+        Profile::Release => {
+            command.arg("--release").args(PACKAGES.iter().flat_map(|package| ["-p", package]))
+        }
+    };
+    if std::io::stderr().is_terminal() {
+        command.arg("--color=always");
+    }
+    let (mut binaries, mut words) = (BTreeMap::new(), String::new());
+    let mut compiled = 0_usize;
+    let status = process::run_with_lines(&mut command, |line| match line {
+        Line::Stdout(text) => {
+            let Ok(message) = serde_json::from_str::<Message>(&text) else { return };
+            if let (Some(target), Some(executable)) = (message.target, message.executable)
+                && message.reason == "compiler-artifact"
+            {
+                binaries.insert(target.name, executable);
+            }
+        }
+        Line::Stderr(text) => {
+            let plain = console::strip_ansi_codes(&text);
+            if let Some(package) = plain.trim_start().strip_prefix("Compiling ") {
+                compiled += 1;
+                let name = package.split(" (").next().unwrap_or(package);
+                note(&format!("{compiled} compiled, now {name}"));
+            } else {
+                process::push_line(&mut words, &text);
+            }
+        }
+    })?;
+    if status.success() { Ok(binaries) } else { Err(BuildError::Compile { message: words }) }
+}
+
+fn pack(
+    project: &Project,
+    profile: Profile,
+    function: &str,
+    binary: &Path,
+) -> Result<Zip, BuildError> {
+    let failed = |source| BuildError::Zip { function: function.to_owned(), source };
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|source| failed(ZipError::File { path: path.to_owned(), source }))
+    };
+    let path = project.lambda_zip(function);
+    let bootstrap = read(binary)?;
+    let needs = match (glibc::check(&bootstrap), profile) {
+        (Ok(Some(glibc)), _) => format!("needs glibc {glibc}"),
+        (Ok(None), _) => "needs no glibc".to_owned(),
+        // On the local cloud it runs on this machine's own glibc.
+        (Err(GlibcError::TooNew(need)), Profile::Dev) => format!("needs glibc {}", need.glibc),
+        (Err(source), _) => {
+            return Err(BuildError::Lambda { function: function.to_owned(), source });
+        }
+    };
+    let packing = match profile {
+        Profile::Release => Packing::Small,
+        Profile::Dev => Packing::Quick,
+    };
+    let zip = zip_file::compose(&bootstrap, packing).map_err(failed)?;
+    let size_bytes = zip.len() as u64;
+    if profile == Profile::Release && size_bytes > ZIP_BYTES_MAX {
+        return Err(BuildError::TooLarge { function: function.to_owned(), size_bytes });
+    }
+    let is_new = zip_file::write_if_changed(&path, &zip).map_err(failed)?;
+    Ok(Zip { path, size_bytes, is_new, needs })
+}
