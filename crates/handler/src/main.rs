@@ -2,13 +2,20 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::timeout::TimeoutConfig;
 use bellwire_handler::{Clients, Handler, HandlerError, Model, Moment, Settings};
 use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat};
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
+
+/// A call that hangs must leave time for its repetition within one invocation.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -38,7 +45,13 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 }
 
 async fn clients() -> Clients {
-    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let config =
+        aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
     Clients {
         dynamodb: aws_sdk_dynamodb::Client::new(&config),
         sfn: aws_sdk_sfn::Client::new(&config),

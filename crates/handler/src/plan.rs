@@ -4,7 +4,9 @@
 use bellwire_ledger::{Cause, Start};
 use bellwire_schema::context::RUN_CONTEXT_KEY;
 use bellwire_schema::dead_letter::DeadReason;
-use bellwire_schema::limits::{STEP_FUNCTIONS_INPUT_BYTES_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX};
+use bellwire_schema::limits::{
+    HOP_MAX, STEP_FUNCTIONS_INPUT_BYTES_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX,
+};
 use bellwire_schema::{Envelope, EventContext, RunContext, StartKey};
 use serde_json::{Map, Value};
 use serde_json_path::JsonPath;
@@ -25,6 +27,10 @@ pub fn plan_start(
     trace: EventContext,
 ) -> Result<Start, PlanError> {
     let rules = &trigger.trigger;
+    let hop = event.context.hop + 1;
+    if hop > HOP_MAX {
+        return Err(PlanError::HopLimit { hop });
+    }
     // A deliberate re-run has a generation of its own; the first start has none.
     let generation = 0;
     let start_key =
@@ -32,7 +38,7 @@ pub fn plan_start(
     let context = EventContext {
         correlationid: Some(event.correlation().to_owned()),
         causationid: Some(event.id.clone()),
-        hop: event.context.hop + 1,
+        hop,
         ..trace
     };
     let run_context = RunContext {
@@ -103,6 +109,14 @@ pub enum PlanError {
         /// The JSONPath query.
         query: String,
     },
+    /// Too many events caused each other.
+    #[error(
+        "{hop} events would have caused each other, more than {HOP_MAX}: a trigger starts itself"
+    )]
+    HopLimit {
+        /// How many.
+        hop: u32,
+    },
     /// The input is larger than Step Functions takes.
     #[error(
         "the input is {bytes} bytes, and Step Functions takes {STEP_FUNCTIONS_INPUT_BYTES_MAX}; let `input` pick what the run needs"
@@ -119,6 +133,7 @@ impl PlanError {
     pub const fn reason(&self) -> DeadReason {
         match self {
             Self::NothingFound { .. } => DeadReason::InvalidInput,
+            Self::HopLimit { .. } => DeadReason::HopLimit,
             Self::InputTooLarge { .. } => DeadReason::TooLarge,
         }
     }
@@ -368,6 +383,15 @@ mod tests {
             Err(TemplateError::Reserved)
         ));
         assert!(matches!(InputTemplate::parse(&json!("$")), Err(TemplateError::NotAnObject)));
+    }
+
+    #[test]
+    fn a_run_whose_own_events_would_be_refused_is_not_started() {
+        let mut last = event();
+        last.context.hop = HOP_MAX - 1;
+        assert_eq!(plan(None, &last).unwrap().context.hop, HOP_MAX);
+        last.context.hop = HOP_MAX;
+        assert_eq!(plan(None, &last).unwrap_err().reason(), DeadReason::HopLimit);
     }
 
     #[test]

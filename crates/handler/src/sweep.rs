@@ -2,13 +2,15 @@
 //! finished is repeated; a run past its expected end is asked for, and the
 //! completion that never came is published, with the id it would have had.
 
-use bellwire_ledger::{DUE_SHARDS, StartRow, State};
-use bellwire_telemetry::set_parent;
+use bellwire_ledger::{DUE_SHARDS, End, Start, StartRow, State};
+use bellwire_telemetry::{mark_failed, set_parent};
 use jiff::{SignedDuration, Timestamp};
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
 use crate::decode::Delivery;
 use crate::handler::{Handler, HandlerError, Moment};
+use crate::matching::EndedRun;
+use crate::start::RunState;
 
 /// Rows that one sweep takes from a shard; the next takes the next.
 const ROWS_PER_SHARD_MAX: i32 = 50;
@@ -21,43 +23,80 @@ const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(5);
 const RESERVE: SignedDuration = SignedDuration::from_secs(5);
 
 impl Handler {
-    /// Looks at everything that is due, as long as there is time.
+    /// Looks at everything that is due, as long as there is time. A start that
+    /// cannot be mended is logged and put off, so that it keeps no other from
+    /// being looked at.
     ///
     /// # Errors
     ///
-    /// The first row's error; the other rows were looked at all the same, and
-    /// the next sweep finds again what failed.
+    /// Where the ledger cannot be asked or written.
     pub(crate) async fn sweep(&self, moment: Moment) -> Result<(), HandlerError> {
         // Rows are looked at in real time, whatever moment the sweep was asked to be at.
         let begun = Timestamp::now();
         let budget = moment.deadline.duration_since(moment.now) - RESERVE;
-        let mut result = Ok(());
         for shard in 0..DUE_SHARDS {
             for row in self.ledger.due(shard, moment.now, ROWS_PER_SHARD_MAX).await? {
                 if Timestamp::now().duration_since(begun) > budget {
                     warn!("the sweep ran out of time; the next goes on");
-                    return result;
+                    return Ok(());
                 }
-                let context = &row.start.context;
-                let span = info_span!("sweep", trigger = row.start.trigger);
-                set_parent(&span, context.traceparent.as_deref(), context.tracestate.as_deref());
-                result = result.and(self.mend(&row, moment.now).instrument(span).await);
+                match row {
+                    Ok(row) => self.look_at(&row, moment.now).await?,
+                    Err(error) => error!(error = %error, "a start that is due cannot be read"),
+                }
             }
         }
-        result
+        Ok(())
+    }
+
+    async fn look_at(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {
+        let context = &row.start.context;
+        let span = info_span!("sweep", trigger = row.start.trigger);
+        set_parent(&span, context.traceparent.as_deref(), context.tracestate.as_deref());
+        async {
+            if let Err(error) = self.mend(row, now).await {
+                mark_failed(&Span::current(), &error);
+                error!(trigger = row.start.trigger, error = %error, "start not mended: put off");
+            }
+            Ok(self.ledger.put_off(&row.start.start_key, now + AGAIN_AFTER).await?)
+        }
+        .instrument(span)
+        .await
     }
 
     async fn mend(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {
         let start = &row.start;
         let Some(run_arn) = start.run_arn.as_deref().filter(|_| row.state == State::Started) else {
             info!(trigger = start.trigger, id = start.cause.id, "unfinished start repeated");
-            let input = Delivery { body: start.input.clone(), ..Delivery::default() };
-            return self.start_or_refuse(start, &input, now).await;
+            return self.start_or_refuse(start, &delivery_of(start), now).await;
         };
-        if let Some(ended) = self.step_functions.ended(start, run_arn).await? {
-            self.announce(ended.to_envelope(&row.completion_origin())).await?;
-            info!(trigger = start.trigger, run = run_arn, "lost completion published");
+        let ended = match self.step_functions.state_of(start, run_arn).await? {
+            RunState::Running => return Ok(()),
+            RunState::Ended(ended) => ended.to_envelope(&row.completion_origin()),
+            RunState::Unknown => {
+                let cause = Some("Step Functions does not know the execution any more".to_owned());
+                let end = End { status: "UNKNOWN".to_owned(), cause, ..End::default() };
+                warn!(trigger = start.trigger, run = run_arn, "run is gone: its start is closed");
+                return Ok(self.ledger.close(&start.start_key, State::Failed, &end).await?);
+            }
+        };
+        let closing = EndedRun::of(&ended);
+        self.announce(ended).await?;
+        info!(trigger = start.trigger, run = run_arn, "lost completion published");
+        if let Some(EndedRun { state, end, .. }) = closing {
+            self.ledger.close(&start.start_key, state, &end).await?;
         }
-        Ok(self.ledger.put_off(&start.start_key, now + AGAIN_AFTER).await?)
+        Ok(())
+    }
+}
+
+/// The event itself is gone; what is left of it is the input that was made of it.
+fn delivery_of(start: &Start) -> Delivery {
+    let traceparent = start.context.traceparent.clone();
+    Delivery {
+        message_id: Some(start.cause.id.clone()),
+        body: start.input.clone(),
+        attributes: traceparent.map(|text| ("traceparent".to_owned(), text)).into_iter().collect(),
+        ..Delivery::default()
     }
 }

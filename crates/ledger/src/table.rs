@@ -215,17 +215,18 @@ impl Ledger {
         found.items.unwrap_or_default().into_iter().next().map(|item| self.row_of(item)).transpose()
     }
 
-    /// At most `limit` starts of one shard that are due, the longest due first.
+    /// At most `limit` starts of one shard that are due, the longest due first;
+    /// each read on its own, so that a bad row leaves its neighbours alone.
     ///
     /// # Errors
     ///
-    /// Where the call fails or a row cannot be read.
+    /// Where the call fails.
     pub async fn due(
         &self,
         shard: u32,
         now: Timestamp,
         limit: i32,
-    ) -> Result<Vec<StartRow>, LedgerError> {
+    ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
         let found = self
             .client
             .query()
@@ -238,7 +239,8 @@ impl Ledger {
             .send()
             .await
             .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
-        found.items.unwrap_or_default().into_iter().map(|item| self.row_of(item)).collect()
+        let items = found.items.unwrap_or_default();
+        Ok(items.into_iter().map(|item| self.row_of(item)).collect())
     }
 
     /// All starts that were claimed on the UTC day of an instant, in the order of their claims.

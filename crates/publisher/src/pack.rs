@@ -66,7 +66,7 @@ impl Entry {
             return Err(Unfit::HopLimit { hop });
         }
         let attributes = attributes_of(&envelope, &BTreeMap::new())?;
-        let body = escaped(envelope.to_json());
+        let body = envelope.to_json();
         let bytes = message_bytes(&body, &attributes);
         if bytes > SNS_MESSAGE_BYTES_MAX {
             return Err(Unfit::TooLarge { bytes });
@@ -96,16 +96,6 @@ impl Entry {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-}
-
-/// The two characters of Unicode's basic plane that SQS does not carry, as JSON
-/// escapes, so that an object's key which has one reaches the subscribers.
-/// Source: Amazon SQS API reference, `SendMessage`.
-fn escaped(json: String) -> String {
-    match json.contains(['\u{FFFE}', '\u{FFFF}']) {
-        true => json.replace('\u{FFFE}', "\\ufffe").replace('\u{FFFF}', "\\uffff"),
-        false => json,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::context::{EventContext, RUN_CONTEXT_KEY, RunContext};
@@ -16,6 +16,10 @@ use crate::payload::{Artifact, Run, StageCompleted, StageFailed};
 /// A run's output is left out of its event above this many bytes, so that the
 /// event fits into one SNS message with room for metrics and artifacts.
 pub const OUTPUT_BYTES_MAX: usize = 128 * 1024;
+
+/// A run's artifacts, and its metrics, are left out above this many bytes of JSON
+/// each, for the same reason.
+const LIFTED_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes that a failure's cause keeps: enough to see what went wrong.
 const CAUSE_BYTES_MAX: usize = 8 * 1024;
@@ -215,8 +219,17 @@ impl RunCompletion {
             .flatten()
             .filter_map(|artifact| Artifact::deserialize(artifact).ok())
             .collect();
-        StageCompleted { run, metrics, artifacts, output: text.and(whole) }
+        StageCompleted {
+            run,
+            metrics: if is_liftable(&metrics) { metrics } else { BTreeMap::new() },
+            artifacts: if is_liftable(&artifacts) { artifacts } else { Vec::new() },
+            output: text.and(whole),
+        }
     }
+}
+
+fn is_liftable(value: &impl Serialize) -> bool {
+    serde_json::to_vec(value).is_ok_and(|json| json.len() <= LIFTED_BYTES_MAX)
 }
 
 fn shortened(cause: &str) -> String {

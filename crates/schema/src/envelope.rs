@@ -141,14 +141,21 @@ impl Envelope {
         }
     }
 
-    /// CloudEvents' structured mode, on one line.
+    /// CloudEvents' structured mode, on one line. The two characters that SNS
+    /// and SQS do not carry, U+FFFE and U+FFFF, are written as JSON escapes, so
+    /// that an object's key which has one reaches the subscribers. Source: Amazon
+    /// SQS API reference, `SendMessage`.
     ///
     /// # Panics
     ///
     /// Never: every part of an envelope is plain JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("an envelope is plain JSON")
+        let json = serde_json::to_string(self).expect("an envelope is plain JSON");
+        match json.contains(['\u{FFFE}', '\u{FFFF}']) {
+            true => json.replace('\u{FFFE}', "\\ufffe").replace('\u{FFFF}', "\\uffff"),
+            false => json,
+        }
     }
 
     /// The envelope as a JSON value: what filters and JSONPath look at.

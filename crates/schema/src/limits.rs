@@ -46,6 +46,9 @@ pub const LONG_NAME_CHARS_MAX: usize = 80;
 /// Characters of a workflow's name, so that most names need no cutting.
 pub const WORKFLOW_NAME_CHARS_MAX: usize = 32;
 
+/// Characters of an environment's name, so that most names need no cutting.
+pub const ENVIRONMENT_CHARS_MAX: usize = 16;
+
 /// Step Functions keeps an execution's name taken for this many days after it
 /// closed; a ledger row that lives shorter could let a name start twice.
 /// Source: AWS Step Functions API reference, `StartExecution`.

@@ -5,10 +5,29 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::limits::{LONG_NAME_CHARS_MAX, NAME_CHARS_MAX};
+use crate::limits::{ENVIRONMENT_CHARS_MAX, LONG_NAME_CHARS_MAX, NAME_CHARS_MAX};
 
 /// Hex characters of the hash that ends a name which had to be cut.
 const CUT_HASH_CHARS: usize = 8;
+
+/// A text that names no environment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an environment's name takes lower-case letters, digits and hyphens, begins with a letter, does not end in a hyphen, and has at most {ENVIRONMENT_CHARS_MAX} characters"
+)]
+pub struct InvalidEnvironment;
+
+/// The name of an environment (`--env`), as it may stand in every name on AWS.
+///
+/// # Errors
+/// Where it is none.
+pub fn parse_environment(text: &str) -> Result<String, InvalidEnvironment> {
+    let is_name = text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && text.len() <= ENVIRONMENT_CHARS_MAX;
+    if is_name { Ok(text.to_owned()) } else { Err(InvalidEnvironment) }
+}
 
 /// A workflow in one environment: what prefixes every name and stands in every tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,6 +255,16 @@ mod tests {
         let one = Deployment::new("a-b", None).state_machine(&part);
         let other = Deployment::new("a", Some("b")).state_machine(&part);
         assert_ne!(one, other);
+    }
+
+    #[test]
+    fn an_environment_has_a_short_plain_name() {
+        for name in ["a", "prod", "eu-1", &"e".repeat(16)] {
+            assert_eq!(parse_environment(name).as_deref(), Ok(name));
+        }
+        for text in ["", "Prod", "1a", "-a", "a-", "a_b", "ä", &"e".repeat(17)] {
+            assert_eq!(parse_environment(text), Err(InvalidEnvironment), "{text}");
+        }
     }
 
     #[test]

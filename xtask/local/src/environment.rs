@@ -163,8 +163,10 @@ impl Environment {
         }
         let _lock = lock(&environment.root.join("setup.lock"), progress)?;
         let installed = !is_complete(&venv);
-        if installed {
-            install(&venv, &python, progress)?;
+        if installed && let Err(error) = install(&venv, &python, progress) {
+            // Half of an environment is of no use to anyone; why it is half is.
+            let _ = remove_folder(&venv);
+            return Err(error);
         }
         write_programs(&programs)?;
         progress(Step::Ready { installed });

@@ -5,7 +5,7 @@ mod step_functions;
 use bellwire_ledger::Start;
 use jiff::Timestamp;
 
-pub(crate) use step_functions::StepFunctions;
+pub(crate) use step_functions::{RunState, StepFunctions};
 
 /// A start that the target has accepted, now or before.
 #[derive(Debug, Clone, PartialEq, Eq)]

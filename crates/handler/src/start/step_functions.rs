@@ -24,6 +24,17 @@ pub(super) const REFUSED_FOR_GOOD: [&str; 6] = [
     "ValidationException",
 ];
 
+/// What Step Functions says of an execution.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum RunState {
+    /// It goes on.
+    Running,
+    /// It ended.
+    Ended(Box<RunCompletion>),
+    /// There is none: its state machine was deleted, or it ended over 90 days ago.
+    Unknown,
+}
+
 /// The client of Step Functions.
 #[derive(Debug, Clone)]
 pub(crate) struct StepFunctions {
@@ -74,19 +85,30 @@ impl StepFunctions {
         }
     }
 
-    /// Asks how an execution ended; `None` while it runs.
-    pub(crate) async fn ended(
+    /// Asks after an execution.
+    pub(crate) async fn state_of(
         &self,
         start: &Start,
         run_arn: &str,
-    ) -> Result<Option<RunCompletion>, StartError> {
+    ) -> Result<RunState, StartError> {
         let result = self.client.describe_execution().execution_arn(run_arn).send().await;
-        let run = result.map_err(|error| StartError::Unavailable {
-            operation: "states:DescribeExecution",
-            target: start.target.clone(),
-            message: DisplayErrorContext(&error).to_string(),
-        })?;
-        Ok(RunStatus::of(run.status.as_str()).map(|status| RunCompletion {
+        let run = match result {
+            Ok(run) => run,
+            Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
+                return Ok(RunState::Unknown);
+            }
+            Err(error) => {
+                return Err(StartError::Unavailable {
+                    operation: "states:DescribeExecution",
+                    target: start.target.clone(),
+                    message: DisplayErrorContext(&error).to_string(),
+                });
+            }
+        };
+        let Some(status) = RunStatus::of(run.status.as_str()) else {
+            return Ok(RunState::Running);
+        };
+        Ok(RunState::Ended(Box::new(RunCompletion {
             run_arn: run.execution_arn,
             state_machine_arn: run.state_machine_arn,
             status,
@@ -97,7 +119,7 @@ impl StepFunctions {
             output: run.output,
             error: run.error,
             cause: run.cause,
-        }))
+        })))
     }
 }
 

@@ -88,9 +88,11 @@ async fn the_sweep_publishes_the_completion_that_never_came() {
     assert_eq!(completed.context.causationid.as_deref(), Some("e-1"));
     assert_eq!(completed.context.hop, 1);
 
-    world.handler.handle(&delivery(completed), moment_at(62)).await.unwrap();
     let row = world.only_row().await;
-    assert_eq!((row.state, row.end.unwrap().status.as_str()), (State::Completed, "SUCCEEDED"));
+    let status = row.end.as_ref().map(|end| end.status.as_str());
+    assert_eq!((row.state, status), (State::Completed, Some("SUCCEEDED")));
+    world.handler.handle(&delivery(completed), moment_at(62)).await.unwrap();
+    assert_eq!(world.only_row().await, row, "the event closes what is closed");
     world.handler.handle(&sweep, moment_at(600)).await.unwrap();
     assert_eq!(world.published("ml.collection.completed.v1").await.len(), 0, "it is closed");
 }
@@ -137,6 +139,23 @@ async fn a_completion_closes_its_row_with_metrics_or_error() {
     }
     let stranger = completion_of("arn:aws:states:us-east-1:0:execution:x:y", RunStatus::Succeeded);
     world.handler.handle(&delivery(&stranger), moment_at(0)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_cannot_be_mended_keeps_no_other_from_it() {
+    let world = World::new().await;
+    for id in ["gone", "ended"] {
+        world.handler.handle(&delivery(&requested(id)), moment_at(0)).await.unwrap();
+    }
+    let ended = world.row_of("ended").await.start.run_arn.unwrap();
+    world.wait_for_end(&ended).await;
+    world.point_to_no_run("gone").await;
+    let sweep = json!({ "bellwire": "sweep" });
+    world.handler.handle(&sweep, moment_at(61)).await.unwrap();
+    assert_eq!(world.row_of("ended").await.state, State::Completed);
+    let gone = world.row_of("gone").await;
+    let status = gone.end.map(|end| end.status);
+    assert_eq!((gone.state, status.as_deref()), (State::Failed, Some("UNKNOWN")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::types::AttributeValue;
 use bellwire_handler::plan::plan_start;
 use bellwire_handler::{Clients, Handler, Model, Settings};
 use bellwire_ledger::{Ledger, Start, StartRow, create_table_request};
@@ -165,13 +166,14 @@ impl World {
 
     pub(crate) async fn wait_for_end(&self, run_arn: &str) {
         let deadline = Instant::now() + DEADLINE;
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
         loop {
+            pace.tick().await;
             let describe = self.clients.sfn.describe_execution().execution_arn(run_arn);
             if describe.send().await.unwrap().status.as_str() == "SUCCEEDED" {
                 return;
             }
             assert!(Instant::now() < deadline, "{run_arn} did not end");
-            tokio::task::yield_now().await;
         }
     }
 
@@ -200,6 +202,17 @@ impl World {
     pub(crate) async fn row_of(&self, event_id: &str) -> StartRow {
         let rows = self.rows().await;
         rows.into_iter().find(|row| row.start.cause.id == event_id).unwrap()
+    }
+
+    /// As where the execution's state machine was deleted and made again.
+    pub(crate) async fn point_to_no_run(&self, event_id: &str) {
+        let start = self.row_of(event_id).await.start;
+        let key = AttributeValue::S(format!("start#{}", start.start_key));
+        let run_arn = AttributeValue::S(format!("{}-gone", start.run_arn.unwrap()));
+        let update = self.clients.dynamodb.update_item().key("pk", key);
+        let update = update.table_name(settings().deployment.ledger_table());
+        let update = update.update_expression("SET run_arn = :run_arn");
+        update.expression_attribute_values(":run_arn", run_arn).send().await.unwrap();
     }
 
     pub(crate) async fn delete_ledger(&self) {

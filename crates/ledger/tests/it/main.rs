@@ -76,7 +76,7 @@ impl World {
         let mut due = BTreeSet::new();
         for shard in 0..DUE_SHARDS {
             let rows = self.ledger.due(shard, at, 50).await.unwrap();
-            due.extend(rows.into_iter().map(|row| row.start.cause.id));
+            due.extend(rows.into_iter().map(|row| row.unwrap().start.cause.id));
         }
         due
     }

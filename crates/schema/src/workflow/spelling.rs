@@ -134,6 +134,21 @@ pub(super) fn arn(text: &str, service: &str, resources: &[&str]) -> Result<Strin
     }
 }
 
+/// The ARN of a state machine itself: executions of a version or an alias carry the
+/// state machine's own ARN, so that nothing would match theirs to what was named.
+pub(super) fn state_machine_arn(text: &str) -> Result<String, Fault> {
+    const KIND: &str = "stateMachine:";
+    let arn = arn(text, "states", &[KIND])?;
+    let (before, name) = arn.split_once(KIND).unwrap_or_default();
+    match name.split_once([':', '/']) {
+        None => Ok(arn),
+        Some((name, _)) => Err(Fault::new(
+            "names a version, an alias or a part of a state machine",
+            format!("write the state machine's own ARN: {before}{KIND}{name}"),
+        )),
+    }
+}
+
 /// A name of AWS, in the characters that the services asked for here share, or an ARN.
 pub(super) fn aws_name_or_arn(
     text: &str,

@@ -239,7 +239,7 @@ fn target(section: &Section<'_>) -> Option<Target> {
 
 fn state_machine(text: &str) -> Result<StateMachine, Fault> {
     if text.starts_with("arn:") {
-        return spelling::arn(text, "states", &["stateMachine:"]).map(StateMachine::Arn);
+        return spelling::state_machine_arn(text).map(StateMachine::Arn);
     }
     let definition = spelling::file(text, ".asl.json").map_err(|fault| {
         Fault::new(

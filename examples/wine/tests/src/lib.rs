@@ -15,6 +15,29 @@ use serde_json::{Value, json};
 /// How long anything may take before a test gives up.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits until a look finds what it looks for.
+///
+/// # Panics
+///
+/// Where it does not within [`DEADLINE`]; with what the last look saw instead.
+pub async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let deadline = Instant::now() + DEADLINE;
+    let mut pace = tokio::time::interval(LOOK_EVERY);
+    loop {
+        pace.tick().await;
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < deadline, "{what}; seen instead: {seen}"),
+        }
+    }
+}
+
 /// The deployed example.
 #[derive(Debug)]
 pub struct World {
@@ -63,7 +86,7 @@ impl World {
         };
         world.bellwire_ok(&["apply", "--yes", "--otlp-endpoint", &world.receiver.endpoint()]);
         world.listener_url = world.listen().await;
-        world.start_publisher();
+        world.start_publisher().await;
         world
     }
 
@@ -94,7 +117,7 @@ impl World {
 
     /// The publisher runs on credentials of its own role alone: its environment
     /// has no key, and its profile asks `bellwire credentials` for them.
-    fn start_publisher(&mut self) {
+    async fn start_publisher(&mut self) {
         let profile = self.folder.path().join("config");
         let credentials = format!(
             "/usr/bin/env AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_CONFIG_FILE=/dev/null \
@@ -121,16 +144,10 @@ impl World {
         let log = std::fs::File::create(self.folder.path().join("publisher.log"));
         command.stderr(log.expect("the publisher has a log"));
         self.publisher = Some(command.spawn().expect("the publisher starts"));
-        let deadline = Instant::now() + DEADLINE;
-        let address = loop {
-            if let Ok(address) = std::fs::read_to_string(&address_file) {
-                break address;
-            }
-            let ended = self.publisher.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the publisher ended: {ended:?}");
-            assert!(Instant::now() < deadline, "the publisher does not listen");
-            std::thread::yield_now();
-        };
+        let address = until("the publisher listens", async || {
+            std::fs::read_to_string(&address_file).map_err(|error| error.to_string())
+        })
+        .await;
         self.publisher_url = format!("http://{}/v1/events", address.trim());
     }
 
@@ -253,17 +270,65 @@ impl World {
     /// # Panics
     ///
     /// Where they do not.
-    #[must_use]
-    pub fn runs_once(&self, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+    pub async fn runs_once(&self, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        until("the runs became so", async || {
             let runs = self.bellwire_ok(&["--json", "runs"]);
             let runs: Vec<Value> = serde_json::from_str(&runs).expect("runs are a JSON list");
-            if is_so(&runs) {
-                return runs;
+            if is_so(&runs) { Ok(runs) } else { Err(format!("{runs:#?}")) }
+        })
+        .await
+    }
+
+    /// Waits until the handler has said a thing so many times in its log.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not, or the log cannot be read.
+    pub async fn handler_has_said(&self, words: &str, times: usize) {
+        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.config);
+        let group = format!("/aws/lambda/{}", self.deployment.handler());
+        until(&format!("the handler said `{words}` {times} times"), async || {
+            let mut pages = logs.filter_log_events().log_group_name(&group).into_paginator().send();
+            let mut said = 0;
+            while let Some(page) = pages.next().await {
+                let events = page.expect("the log is read").events.unwrap_or_default();
+                let lines = events.iter().filter_map(|event| event.message.as_deref());
+                said += lines.filter(|line| line.contains(words)).count();
             }
-            assert!(Instant::now() < deadline, "the runs never became so: {runs:#?}");
-        }
+            if said == times { Ok(()) } else { Err(format!("{said} times")) }
+        })
+        .await;
+    }
+
+    /// What AWS itself still has of the deployment, whoever is asked about it.
+    ///
+    /// # Panics
+    ///
+    /// Where AWS cannot be asked.
+    pub async fn left_over(&self) -> Vec<String> {
+        let prefix = self.deployment.prefix();
+        let is_ours = |name: &String| name.contains(&prefix);
+        let iam = aws_sdk_iam::Client::new(&self.config).list_roles().send().await;
+        let sfn = aws_sdk_sfn::Client::new(&self.config).list_state_machines().send().await;
+        let sns = aws_sdk_sns::Client::new(&self.config).list_topics().send().await;
+        let sqs = aws_sdk_sqs::Client::new(&self.config).list_queues().send().await;
+        let s3 = aws_sdk_s3::Client::new(&self.config).list_buckets().send().await;
+        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.config);
+        let logs = logs.describe_log_groups().send().await.expect("log groups are listed");
+        let roles = iam.expect("roles are listed").roles.into_iter().map(|role| role.arn);
+        let machines = sfn.expect("state machines are listed").state_machines.into_iter();
+        let topics = sns.expect("topics are listed").topics.unwrap_or_default().into_iter();
+        let queues = sqs.expect("queues are listed").queue_urls.unwrap_or_default();
+        let buckets = s3.expect("buckets are listed").buckets.unwrap_or_default().into_iter();
+        let groups = logs.log_groups.unwrap_or_default().into_iter();
+        roles
+            .chain(machines.map(|machine| machine.state_machine_arn))
+            .chain(topics.filter_map(|topic| topic.topic_arn))
+            .chain(queues)
+            .chain(buckets.filter_map(|bucket| bucket.name))
+            .chain(groups.filter_map(|group| group.log_group_name))
+            .filter(is_ours)
+            .collect()
     }
 
     /// The executions of a trigger's state machine.
