@@ -1,18 +1,15 @@
 //! `cargo xtask deploy`: build for AWS, show the plan, ask, apply, show what is there.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::Args;
 
 use crate::build::{self, BuildError, Profile};
-use crate::process::{Group, ProcessError};
+use crate::process::{Group, ProcessError, run_on_terminal};
 use crate::project::{Project, ProjectError};
 use crate::steps::Steps;
-
-/// `bellwire plan --exit-code`: there is something to do.
-const SOMETHING_TO_DO: i32 = 2;
 
 /// What `cargo xtask deploy` takes.
 #[derive(Debug, Args)]
@@ -34,9 +31,6 @@ pub(crate) enum DeployError {
     /// There is no such file.
     #[error("there is no workflow file `{}`", path.display())]
     NoWorkflow { path: PathBuf },
-    /// Nobody said yes.
-    #[error("not confirmed: nothing was changed")]
-    NotConfirmed,
     /// Nobody can be asked.
     #[error("there is no terminal to ask for confirmation; add --yes")]
     NobodyToAsk,
@@ -59,6 +53,10 @@ impl DeployCommand {
         if !workflow.is_file() {
             return Err(DeployError::NoWorkflow { path: workflow });
         }
+        if !self.yes && !std::io::stdin().is_terminal() {
+            // Said now, not after the build.
+            return Err(DeployError::NobodyToAsk);
+        }
         let built = build::run_as_step(&project, Profile::Release, &Steps::new())?;
         let root = project.artifact_root()?;
         let program = built.binary("bellwire")?;
@@ -69,43 +67,24 @@ impl DeployCommand {
             command
         };
         println!();
-        // What it says it says itself; its exit code is this command's.
-        match code_of(&mut bellwire(&["plan", "--exit-code"]))? {
-            0 => return Ok(exit_code(code_of(&mut bellwire(&["outputs"]))?)),
-            SOMETHING_TO_DO => {}
-            failed => return Ok(exit_code(failed)),
-        }
-        if !self.yes {
-            confirm()?;
-        }
-        println!();
-        match code_of(&mut bellwire(&["apply", "--yes"]))? {
+        // One and the same plan is shown, asked about and applied: by one command. What
+        // it says it says itself; its exit code is this command's.
+        let yes: &[&str] = if self.yes { &["--yes"] } else { &[] };
+        let mut apply = bellwire(&["apply"]);
+        match code_of(run_on_terminal(apply.args(yes))?) {
             0 => {}
             failed => return Ok(exit_code(failed)),
         }
         println!();
-        Ok(exit_code(code_of(&mut bellwire(&["outputs"]))?))
+        let outputs = Group::spawn(&mut bellwire(&["outputs"]))?.wait()?;
+        Ok(exit_code(code_of(outputs)))
     }
 }
 
-/// Runs a command whose output is the user's; its exit code.
-fn code_of(command: &mut Command) -> Result<i32, ProcessError> {
-    Ok(Group::spawn(command)?.wait()?.code().unwrap_or(1))
+fn code_of(status: ExitStatus) -> i32 {
+    status.code().unwrap_or(1)
 }
 
 fn exit_code(code: i32) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// Asks; only `yes` is a yes.
-fn confirm() -> Result<(), DeployError> {
-    if !std::io::stdin().is_terminal() {
-        return Err(DeployError::NobodyToAsk);
-    }
-    print!("\nApply this plan? Type yes to go on: ");
-    // Unseen, the question is still answered or not.
-    let _ = std::io::stdout().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && answer.trim() == "yes" { Ok(()) } else { Err(DeployError::NotConfirmed) }
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::interrupt;
 
@@ -133,6 +133,33 @@ pub(crate) fn end_group(id: u32, mut has_ended: impl FnMut() -> bool) {
     }
 }
 
+/// Runs a command that has the terminal to itself, questions and Ctrl-C included, to
+/// its end: it is in this program's own group, so that the terminal lets it read, and
+/// tells it of an interrupt as well. How it ends then is its own affair.
+pub(crate) fn run_on_terminal(command: &mut Command) -> Result<ExitStatus, ProcessError> {
+    let program = short_name(command.get_program());
+    let mut child = command
+        .spawn()
+        .map_err(|source| ProcessError::Start { program: program.clone(), source })?;
+    loop {
+        let ended = child.try_wait();
+        match ended.map_err(|source| ProcessError::Watch { program: program.clone(), source })? {
+            // The interrupt ended it; nothing failed.
+            Some(status) if status.code().is_none() && interrupt::requested() => {
+                return Err(ProcessError::Interrupted);
+            }
+            Some(status) => return Ok(status),
+            None => {}
+        }
+        if interrupt::terminated() {
+            // Only we were told of this.
+            let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            let _ = id.map(|id| kill_process(id, Signal::TERM));
+        }
+        thread::sleep(POLL);
+    }
+}
+
 /// Runs a command to its end and hands over its output line by line.
 pub(crate) fn run_with_lines(
     command: &mut Command,
@@ -211,6 +238,12 @@ mod tests {
     fn a_command_that_does_not_exist_is_named() {
         let error = output_of(&mut Command::new("/nowhere/bellwire-none")).expect_err("no such");
         assert_eq!(error.to_string(), "`bellwire-none` cannot be started");
+    }
+
+    #[test]
+    fn a_command_on_the_terminal_has_its_own_exit_code() {
+        let status = run_on_terminal(Command::new("sh").args(["-c", "exit 3"])).expect("sh starts");
+        assert_eq!(status.code(), Some(3));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bellwire_schema::EventType;
+use bellwire_schema::names::parse_environment;
 use clap::{Args, Parser, Subcommand};
 
 /// Deploys a workflow to AWS, and looks at what it does.
@@ -32,7 +33,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, default_value = "bellwire.toml", value_name = "FILE")]
     pub(crate) workflow: PathBuf,
     /// The environment: part of every name, so that one account holds several
-    #[arg(long, global = true, value_name = "NAME", value_parser = environment)]
+    #[arg(long, global = true, value_name = "NAME", value_parser = parse_environment)]
     pub(crate) env: Option<String>,
     /// The project's root, which artifacts are relative to
     #[arg(long, global = true, default_value = ".", value_name = "FOLDER")]
@@ -116,7 +117,7 @@ pub(crate) struct EmitOptions {
     /// The dataset it is about
     #[arg(long, value_name = "NAME", requires = "event_type")]
     pub(crate) dataset: Option<String>,
-    /// Send it to a running publisher, such as `http://127.0.0.1:8080`; by default it goes
+    /// Send it to a running publisher, such as `http://127.0.0.1:8787`; by default it goes
     /// straight to the topic
     #[arg(long, value_name = "URL")]
     pub(crate) publisher: Option<String>,
@@ -136,20 +137,4 @@ pub(crate) struct RunsOptions {
 pub(crate) struct CredentialsOptions {
     /// `publisher`, `handler`, or the name of a function of the workflow
     pub(crate) component: String,
-}
-
-/// Longest name of an environment: names stay readable, and few have to be cut.
-const ENVIRONMENT_CHARS_MAX: usize = 16;
-
-fn environment(text: &str) -> Result<String, String> {
-    let is_name = text.starts_with(|c: char| c.is_ascii_lowercase())
-        && !text.ends_with('-')
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-        && text.len() <= ENVIRONMENT_CHARS_MAX;
-    if is_name {
-        return Ok(text.to_owned());
-    }
-    Err(format!(
-        "an environment's name takes lower-case letters, digits and hyphens, begins with a letter, and has at most {ENVIRONMENT_CHARS_MAX} characters"
-    ))
 }

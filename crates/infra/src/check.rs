@@ -1,13 +1,11 @@
 //! What this version cannot deploy, and what AWS would refuse: found before
 //! anything is called, all of it at once. Pure.
 
-use std::collections::BTreeMap;
-
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::limits::STARTS_PER_DAY_DEFAULT;
 use bellwire_schema::workflow::{
-    Delivery, Guards, Protocol, PublisherRun, Source, SourceKind, StateMachine, Subscriber, Target,
-    TopicKind, Trigger, Via, Workflow,
+    Delivery, Guards, Protocol, PublisherRun, Source, SourceKind, Subscriber, Target, TopicKind,
+    Trigger, Via, Workflow,
 };
 
 use crate::desired::function_references;
@@ -28,7 +26,6 @@ pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), 
     problems.extend(workflow.sources.iter().filter_map(source));
     problems.extend(workflow.subscribers.iter().filter_map(|one| subscriber(owner, one)));
     problems.extend(workflow.triggers.iter().flat_map(trigger));
-    problems.extend(names(owner, workflow));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
     Problems::none_of(problems)
@@ -96,52 +93,6 @@ fn trigger(trigger: &Trigger) -> Vec<Problem> {
         target.map(|target| format!("`start` of {target}")),
     ];
     causes.into_iter().flatten().map(|cause| Problem::new(&place, cause, LATER)).collect()
-}
-
-/// Two parts that would have one name on AWS.
-fn names(owner: &Owner, workflow: &Workflow) -> Vec<Problem> {
-    let deployment = &owner.deployment;
-    let mut roles = vec![
-        (deployment.handler(), "the handler".to_owned()),
-        (deployment.publisher(), "the publisher".to_owned()),
-    ];
-    roles.extend(workflow.functions.iter().map(|function| {
-        (deployment.function(&function.name), format!("function \"{}\"", function.name))
-    }));
-    roles.extend(workflow.triggers.iter().filter_map(|trigger| {
-        let is_ours = matches!(trigger.target, Target::StepFunctions(StateMachine::Definition(_)));
-        let name = deployment.state_machine(&trigger.name);
-        is_ours.then(|| (name, format!("trigger \"{}\"", trigger.name)))
-    }));
-    let mut rules = vec![
-        (deployment.rule("completions"), "the rule of completions".to_owned()),
-        (deployment.rule("sweep"), "the rule of the sweep".to_owned()),
-    ];
-    rules.extend(workflow.sources.iter().filter_map(|source| {
-        let is_schedule = matches!(source.kind, SourceKind::Schedule(_));
-        is_schedule.then(|| (deployment.rule(&source.name), format!("source \"{}\"", source.name)))
-    }));
-    [("role", roles), ("rule", rules)]
-        .into_iter()
-        .flat_map(|(kind, all)| taken(kind, all))
-        .collect()
-}
-
-fn taken(kind: &str, all: Vec<(String, String)>) -> Vec<Problem> {
-    let mut first: BTreeMap<String, String> = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (name, place) in all {
-        match first.get(&name) {
-            Some(other) => {
-                let cause = format!("its {kind} would be {name}, which is that of {other}");
-                problems.push(Problem::new(place, cause, "give one of them another name"));
-            }
-            None => {
-                first.insert(name, place);
-            }
-        }
-    }
-    problems
 }
 
 fn references(workflow: &Workflow, inputs: &Inputs) -> Vec<Problem> {

@@ -33,16 +33,20 @@ const SNS_KEY: &str = "alias/aws/sns";
 /// The longest that SQS keeps a message, 14 days: a publisher may be away, and
 /// somebody has to look at what is dead.
 const QUEUE_RETENTION_S: u32 = 14 * 24 * 3_600;
-/// How long the publisher has for a message before another may take it: it is
-/// done in milliseconds, and extends this while SNS slows it.
+/// How long a message of the ingest queue is hidden from others by whoever receives
+/// it without a word on that, such as a person; the publisher asks for 120 s itself.
 const INGEST_VISIBILITY_S: u32 = 60;
 /// How long a message of the dead queue is hidden from others who look at it.
 const DEAD_VISIBILITY_S: u32 = 30;
 /// The longest that a receive waits, by SQS's own limit.
 const RECEIVE_WAIT_S: u32 = 20;
-/// How often the ingest queue offers a message before it is dead. The publisher
-/// stops receiving while SNS is down, so that this counts failures of the message.
-const RECEIVES_MAX: u32 = 5;
+/// How often the ingest queue offers a message before it is dead: the most that SQS
+/// takes. While SNS is down the publisher goes on receiving, and each receive counts;
+/// as it hides a message for 120 s each time, this lasts 1000 * 120 s, over 33 hours.
+/// A message that is bad itself the publisher quarantines at once: this count guards
+/// only against a publisher that cannot settle.
+/// Source: Amazon SQS API reference, `SetQueueAttributes`: 1 to 1,000.
+const RECEIVES_MAX: u32 = 1_000;
 /// Lambda's own default and most: two further tries, within six hours.
 const RETRIES_MAX: u32 = 2;
 const EVENT_AGE_MAX_S: u32 = 6 * 3_600;

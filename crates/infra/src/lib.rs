@@ -27,6 +27,7 @@ pub mod desired;
 pub mod diff;
 mod display;
 mod error;
+mod foreign;
 pub mod inputs;
 mod kind;
 mod lease;

@@ -13,6 +13,7 @@ use crate::check::check;
 use crate::desired::desired;
 use crate::diff::{destruction, diff};
 use crate::error::CallError;
+use crate::foreign;
 use crate::inputs::{Code, Inputs};
 use crate::kind::queue;
 use crate::observe::{Observation, observe};
@@ -79,6 +80,7 @@ impl Provisioner {
     /// All problems that stand in the way, or the call that failed.
     pub async fn plan(&self, inputs: &Inputs) -> Result<Plan, ProvisionError> {
         check(&self.owner, &self.workflow, inputs)?;
+        Problems::none_of(foreign::check(&self.aws, &self.owner, &self.workflow).await?)?;
         let desired = desired(&self.owner, &self.workflow, inputs);
         let observation = observe(&self.aws, &self.owner, &desired).await?;
         Ok(diff(&self.owner, &desired, &observation)?)

@@ -123,12 +123,12 @@ impl S3Objects {
             Err(error) => match meaning_of_head(error.http_status) {
                 Head::Retry => Err(error),
                 Head::Gone => Ok(None),
-                Head::Forbidden => {
+                Head::Refused => {
                     tracing::warn!(
                         bucket = object.bucket,
                         key = object.key,
                         status = error.http_status,
-                        "no context read: the object is gone, or the publisher's role may not read it (s3:GetObject)"
+                        "no context read: the object is gone, or the publisher's role may not read it (s3:GetObject), or it is encrypted with a key of its writer's (SSE-C)"
                     );
                     Ok(None)
                 }
@@ -150,19 +150,20 @@ impl Objects for S3Objects {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Head {
     Gone,
-    Forbidden,
+    Refused,
     Retry,
 }
 
 /// A HEAD's answer has no body, so that its status is all there is. Without
 /// `s3:ListBucket`, which the publisher's role lacks, S3 answers 403 for an
 /// object that is gone, and an event must not be lost for that; 405 is a
-/// delete marker. 400 may be an expired token: the credentials are renewed.
+/// delete marker. 400 is an object under a customer's key (SSE-C), which no try
+/// again makes readable.
 /// Source: Amazon S3 API reference, `HeadObject`.
 fn meaning_of_head(http_status: Option<u16>) -> Head {
     match http_status {
         Some(404 | 405) => Head::Gone,
-        Some(403) => Head::Forbidden,
+        Some(400 | 403) => Head::Refused,
         _ => Head::Retry,
     }
 }
@@ -208,12 +209,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_that_is_gone_costs_the_context_and_not_the_event() {
+    fn an_object_that_cannot_be_read_costs_the_context_and_not_the_event() {
         for (status, expected) in [
             (Some(404), Head::Gone),
             (Some(405), Head::Gone),
-            (Some(403), Head::Forbidden),
-            (Some(400), Head::Retry),
+            (Some(403), Head::Refused),
+            (Some(400), Head::Refused),
             (Some(429), Head::Retry),
             (Some(503), Head::Retry),
             (None, Head::Retry),

@@ -26,6 +26,7 @@ use bellwire_telemetry::{context_of, link, set_parent};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -44,6 +45,10 @@ pub const EVENTS_PATH: &str = "/v1/events";
 /// Bytes of a request's body: an event that is larger fits into no SNS message.
 const BODY_BYTES_MAX: usize = SNS_MESSAGE_BYTES_MAX;
 
+/// Requests under way at once, each of at most one body in memory: 64 MiB. Whoever
+/// comes beyond it is told to come back.
+pub const REQUESTS_MAX: usize = 256;
+
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,6 +63,7 @@ pub struct Ingest {
     accepted: Vec<AcceptedType>,
     topic: Arc<dyn Topic>,
     counts: Arc<Counts>,
+    free: Arc<Semaphore>,
 }
 
 /// A type that an `http` source emits, and the dataset of that source.
@@ -78,7 +84,8 @@ impl Ingest {
             }),
             _ => None,
         });
-        Self { accepted: accepted.collect(), topic, counts }
+        let free = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self { accepted: accepted.collect(), topic, counts, free }
     }
 
     /// The routes.
@@ -118,12 +125,17 @@ pub fn write_address(path: &Path, address: SocketAddr) -> io::Result<()> {
 }
 
 async fn post_event(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
+    let Ok(place) = Arc::clone(&ingest.free).try_acquire_owned() else {
+        tracing::warn!(requests = REQUESTS_MAX, "request refused: too many are under way");
+        return problem_of_crowd().into_response();
+    };
     let (head, body) = request.into_parts();
     let read = read_event(&ingest.accepted, &head.headers, body).await;
     let context = Caller::of(&head.headers);
     let span = server_span(&context, read.as_ref().ok());
     // A task of its own, so that a client that hangs up does not end the work midway.
     let work = async move {
+        let _place = place;
         match read {
             Ok(envelope) => ingest.accept(envelope, &context).await,
             Err(problem) => Err(problem),
@@ -261,6 +273,15 @@ impl Ingest {
             Fate::Left { message, is_denied } => Err(problem_of_left(message, is_denied)),
         }
     }
+}
+
+fn problem_of_crowd() -> Problem {
+    let detail = format!("{REQUESTS_MAX} requests are under way; send the event again");
+    let title = "the publisher is at work on as many requests as it takes";
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut problem = Problem::new(status, "too-many-requests-under-way", title, detail);
+    problem.retry_after_s = Some(1);
+    problem
 }
 
 fn problem_of_left(message: String, is_denied: bool) -> Problem {

@@ -34,8 +34,6 @@ pub struct Message {
     pub receipt: String,
     /// What S3, EventBridge or SNS wrote.
     pub body: String,
-    /// How often it was received, this time included; 1 where the queue does not say.
-    pub receive_count: u32,
     /// When it was sent, where the queue says so.
     pub sent_at: Option<Timestamp>,
 }
@@ -92,7 +90,6 @@ impl SqsIngestQueue {
             .wait_time_seconds(POLL_WAIT_S)
             .visibility_timeout(VISIBILITY_S)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .customize()
             .config_override(aws_sdk_sqs::Config::builder().timeout_config(patient))
             .send()
@@ -147,15 +144,13 @@ impl IngestQueue for SqsIngestQueue {
 }
 
 fn message_of(message: SqsMessage) -> Message {
-    let attribute = |name| message.attributes.as_ref().and_then(|attributes| attributes.get(&name));
-    let sent_at = attribute(MessageSystemAttributeName::SentTimestamp)
+    let sent_at = message
+        .attributes
+        .as_ref()
+        .and_then(|attributes| attributes.get(&MessageSystemAttributeName::SentTimestamp))
         .and_then(|milliseconds| milliseconds.parse().ok())
         .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
-    let receive_count = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(1);
     Message {
-        receive_count,
         sent_at,
         id: message.message_id.unwrap_or_default(),
         receipt: message.receipt_handle.unwrap_or_default(),

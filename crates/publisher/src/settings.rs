@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bellwire_schema::Deployment;
+use bellwire_schema::names::parse_environment;
 use bellwire_schema::workflow::{Problems, TopicKind, Workflow, read};
 use clap::{Parser, ValueEnum};
 
@@ -206,14 +207,13 @@ impl Found {
 
     fn environment(&mut self, name: Option<&str>) -> Option<String> {
         let name = name.filter(|name| !name.is_empty())?;
-        let is_name = name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !is_name {
-            let cause = format!("`{name}` is no environment's name");
-            return self.wrong("--env", cause, "use lower-case letters, digits and hyphens");
+        match parse_environment(name) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let cause = format!("`{name}` is no environment's name");
+                self.wrong("--env", cause, &error.to_string())
+            }
         }
-        Some(name.to_owned())
     }
 
     fn workflow(&mut self, path: &Path) -> Option<Workflow> {
@@ -275,7 +275,7 @@ mod tests {
           --drain-timeout-s  `soon` is no whole number from 0 to 110
                              correct it, or leave it out for the default
           --env              `Prod` is no environment's name
-                             use lower-case letters, digits and hyphens
+                             an environment's name takes lower-case letters, digits and hyphens, begins with a letter, does not end in a hyphen, and has at most 16 characters
           --workflow         /nowhere/bellwire.toml cannot be read: No such file or directory (os error 2)
                              give the path of your bellwire.toml
         ");

@@ -219,8 +219,13 @@ impl DemoCommand {
         }
         tell_events_and_trace(traces, told.runs, duplicates, dead)?;
         publisher.leave_running(&folder(project))?;
-        let cloud = cloud.detach().map_err(LocalError::from)?;
-        tell_how_to_look_around(project, &address, &cloud.env())?;
+        let cloud = cloud.detach().map_err(|error| {
+            // Without a cloud it has nothing to publish to.
+            stop_kept_publisher(project);
+            LocalError::from(error)
+        })?;
+        let has_traces = matches!(traces, Traces::Elsewhere(_));
+        tell_how_to_look_around(project, &address, &cloud.env(), has_traces)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -392,6 +397,7 @@ fn tell_how_to_look_around(
     project: &Project,
     publisher: &str,
     variables: &[(String, String)],
+    has_traces: bool,
 ) -> Result<(), DemoError> {
     let workflow = project.example_workflow();
     let workflow = project.shown(&workflow);
@@ -407,6 +413,11 @@ fn tell_how_to_look_around(
         "  bellwire emit --publisher http://{publisher} --type collection.requested --dataset wine --data '{{\"parameters\":{{}}}}'"
     );
     println!("  aws s3 ls --recursive s3://wine-lake");
+    if !has_traces {
+        println!(
+            "\nThe demo's own trace receiver has ended: later traces go nowhere; to keep them, set {OTLP_ENDPOINT} before the demo."
+        );
+    }
     println!("\nTo stop it: cargo xtask local down");
     Ok(())
 }

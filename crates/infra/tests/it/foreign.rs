@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
+use aws_sdk_sfn::types::StateMachineType;
 use aws_sdk_sqs::types::QueueAttributeName;
 use bellwire_infra::plan::Action;
 use bellwire_infra::resource::Kind;
@@ -115,6 +116,42 @@ async fn a_bucket_that_should_exist_and_does_not_is_a_problem() {
     let provisioner = world.provisioner(&on_their_bucket()).await;
     let error = world.try_plan(&provisioner).await.expect_err("refused").to_string();
     assert!(error.contains("s3 bucket wine-lake: there is no such bucket"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_standard_state_machine_that_is_there_is_started() {
+    let world = World::new().await;
+    let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"states.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+    let iam = aws_sdk_iam::Client::new(&world.config);
+    let role = iam.create_role().role_name("etl").assume_role_policy_document(trust);
+    role.send().await.expect("created");
+    let sfn = aws_sdk_sfn::Client::new(&world.config);
+    for (name, kind) in [("etl", StateMachineType::Standard), ("quick", StateMachineType::Express)]
+    {
+        let definition = r#"{"StartAt":"End","States":{"End":{"Type":"Succeed"}}}"#;
+        let made = sfn.create_state_machine().name(name).r#type(kind).definition(definition);
+        let made = made.role_arn("arn:aws:iam::000000000000:role/etl");
+        made.send().await.expect("created");
+    }
+    let starting = |region: &str, name: &str| {
+        let arn = format!("arn:aws:states:{region}:000000000000:stateMachine:{name}");
+        WORKFLOW.replacen("\"task.asl.json\"", &format!("\"{arn}\""), 1)
+    };
+    let standard = world.provisioner(&starting("us-east-1", "etl")).await;
+    world.try_plan(&standard).await.expect("planned");
+    for (region, name, cause, remedy) in [
+        ("us-east-1", "quick", "is an EXPRESS state machine", "use a STANDARD one"),
+        ("us-east-1", "none", "there is no state machine", "create it first"),
+        ("eu-west-1", "etl", "there is no state machine", "in region us-east-1"),
+    ] {
+        let provisioner = world.provisioner(&starting(region, name)).await;
+        let error = world.try_plan(&provisioner).await.expect_err("refused");
+        let ProvisionError::Problems(problems) = error else { panic!("{error}") };
+        let [problem] = &problems.problems[..] else { panic!("{problems}") };
+        assert_eq!(problem.place, "trigger \"collect\"");
+        assert!(problem.cause.contains(cause), "{problems}");
+        assert!(problem.remedy.contains(remedy), "{problems}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,6 @@ pub(crate) fn message(number: usize, body: &str) -> Message {
         id: format!("m{number}"),
         receipt: format!("r{number}"),
         body: body.to_owned(),
-        receive_count: 1,
         sent_at: None,
     }
 }

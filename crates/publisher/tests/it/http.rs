@@ -2,13 +2,15 @@ use std::sync::Arc;
 
 use bellwire_publisher::call::{CallError, Trouble};
 use bellwire_publisher::counts::Counts;
-use bellwire_publisher::ingest::{Ingest, serve};
+use bellwire_publisher::ingest::{Ingest, REQUESTS_MAX, serve};
 use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::EntryResult;
 use bellwire_schema::limits::{HOP_MAX, SNS_MESSAGE_BYTES_MAX};
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fakes::{FakeTopic, call_error};
@@ -208,4 +210,28 @@ async fn what_sns_does_not_accept_is_not_answered_with_202() {
     assert_eq!(problem(response).await.0, 502);
     let response = refused_by_sns(|_| Err(call_error(Trouble::Refused))).await;
     assert_eq!(problem(response).await.0, 422);
+}
+
+#[tokio::test]
+async fn a_crowd_is_told_to_come_back_and_the_rest_is_answered() {
+    let gate = Arc::new(Semaphore::new(0));
+    let server = Server::start(FakeTopic::default().gated(gate.clone())).await;
+    let mut under_way = JoinSet::new();
+    for _ in 0..REQUESTS_MAX {
+        under_way.spawn(server.post("application/json", requested().to_string()).send());
+    }
+    while server.topic.calls.lock().unwrap().len() < REQUESTS_MAX {
+        server.topic.entered.notified().await;
+    }
+    let response = server.post_event(&requested()).await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    let (status, document) = problem(response).await;
+    assert_eq!(status, 503);
+    assert_eq!(document["type"], "urn:bellwire:problem:too-many-requests-under-way");
+
+    gate.add_permits(REQUESTS_MAX + 1);
+    while let Some(response) = under_way.join_next().await {
+        assert_eq!(response.unwrap().unwrap().status(), 202);
+    }
+    assert_eq!(server.post_event(&requested()).await.status(), 202);
 }

@@ -242,6 +242,25 @@ fn places_on_aws_are_spelt_as_aws_does() {
 }
 
 #[test]
+fn a_start_names_a_state_machine_itself() {
+    let start = |resource: &str| {
+        let arn = format!("arn:aws:states:eu-west-1:123456789012:{resource}");
+        with(
+            "start = { sagemaker-pipeline = \"predict\" }",
+            &format!("start = {{ step-functions = \"{arn}\" }}"),
+        )
+    };
+    accepted(&start("stateMachine:etl"));
+    for qualified in ["stateMachine:etl:7", "stateMachine:etl:live", "stateMachine:etl/each"] {
+        let own = "own ARN: arn:aws:states:eu-west-1:123456789012:stateMachine:etl";
+        refused(&start(qualified), "start =", "names a version, an alias", own);
+    }
+    for other in ["activity:etl", "execution:etl:e-1", "stateMachine:", "stateMachine"] {
+        refused(&start(other), "start =", "is no such ARN", "arn:aws:states:");
+    }
+}
+
+#[test]
 fn who_may_assume_a_role_is_named_exactly() {
     let trusted = "trusted_by = [\"ecs-tasks.amazonaws.com\"]";
     for bad in
