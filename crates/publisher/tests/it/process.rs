@@ -266,7 +266,8 @@ async fn a_stop_is_quick_and_clean_where_there_is_nothing_to_do() {
     let begin = Instant::now();
     let (status, log) = running.stop().await;
     assert!(status.success(), "{status}: {log}");
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    // Far below the 20 s of the drain, far above what a busy machine needs.
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     assert!(log.contains("publisher ready"), "{log}");
     assert!(log.contains("stopping  signal=SIGTERM"), "{log}");
     assert!(log.contains("publisher stopped: published 0, skipped"), "{log}");

@@ -99,12 +99,10 @@ fn a_backend_that_is_down_is_said_once_and_holds_nothing_up() {
         let probe = Probe::run("json", None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
         let flush = Duration::from_millis(probe.report["flush_ms"].as_u64().unwrap());
         let shutdown = Duration::from_millis(probe.report["shutdown_ms"].as_u64().unwrap());
-        // The bounds, and some room for a busy machine's scheduler.
-        assert!(flush < bellwire_telemetry::FLUSH_TIMEOUT_DEFAULT * 3, "flush took {flush:?}");
-        assert!(
-            shutdown < bellwire_telemetry::SHUTDOWN_TIMEOUT_DEFAULT * 2,
-            "shutdown took {shutdown:?}"
-        );
+        // Half of the exporter's own timeout of 10 s, which an unbounded wait takes:
+        // far above the bounds, and what a busy machine needs.
+        assert!(flush < Duration::from_secs(5), "flush took {flush:?}");
+        assert!(shutdown < Duration::from_secs(5), "shutdown took {shutdown:?}");
         let said: Vec<_> = probe.log.iter().filter(|line| line["level"] == "WARN").collect();
         assert_eq!(said.len(), 1, "{:?}", probe.log);
         assert_eq!(said[0]["endpoint"], format!("http://{address}"));
