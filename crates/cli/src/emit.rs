@@ -107,7 +107,7 @@ async fn to_topic(
     let config = load::aws().await;
     let place = place_of(&config).await?;
     check_place(workflow, &place)?;
-    let topic = place.topic_arn(&load::deployment(global, workflow).topic());
+    let topic = place.topic_arn(&load::deployment(global, workflow).topic(workflow.topic.kind));
     let failed = |cause: String| CommandError::Topic { topic: topic.clone(), cause };
     let attributes =
         attributes_of(event, &BTreeMap::new()).map_err(|error| failed(error.to_string()))?;

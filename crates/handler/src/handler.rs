@@ -76,7 +76,7 @@ impl Handler {
     #[must_use]
     pub fn new(model: Model, clients: Clients) -> Self {
         let table = model.deployment.ledger_table();
-        let topic_arn = model.place.topic_arn(&model.deployment.topic());
+        let topic_arn = model.place.topic_arn(&model.topic());
         let dead_queue_url = model.place.queue_url(&model.deployment.dead_queue());
         Self {
             ledger: Ledger::new(clients.dynamodb, &table, model.retention_days),
@@ -135,7 +135,7 @@ impl Handler {
 
     /// The consumer's span, which carries the message's trace on.
     fn process_span(&self, delivery: &Delivery, event: &Envelope) -> Span {
-        let topic = self.model.deployment.topic();
+        let topic = self.model.topic();
         let span = info_span!(
             "process",
             otel.name = format!("process {topic}"),
@@ -282,7 +282,7 @@ impl Handler {
             { MESSAGING_SYSTEM } = MESSAGING_SYSTEM_SNS,
             { MESSAGING_OPERATION_NAME } = "create",
             { MESSAGING_OPERATION_TYPE } = "create",
-            { MESSAGING_DESTINATION_NAME } = self.model.deployment.topic(),
+            { MESSAGING_DESTINATION_NAME } = self.model.topic(),
             { CLOUDEVENTS_EVENT_ID } = event.id,
             { CLOUDEVENTS_EVENT_TYPE } = event.event_type.as_str(),
         );

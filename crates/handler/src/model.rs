@@ -1,7 +1,7 @@
 //! The workflow file, compiled once: filters parsed, names resolved.
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
-use bellwire_schema::workflow::{StateMachine, Target, Trigger, Workflow};
+use bellwire_schema::workflow::{StateMachine, Target, TopicKind, Trigger, Workflow};
 use bellwire_schema::{Deployment, Place};
 
 use crate::plan::{InputTemplate, TemplateError};
@@ -14,6 +14,8 @@ pub struct Model {
     pub deployment: Deployment,
     /// Region and account.
     pub place: Place,
+    /// The kind of the topic, which its name follows from.
+    pub topic_kind: TopicKind,
     /// The triggers, in the order of the file.
     pub triggers: Vec<CompiledTrigger>,
     /// Days that the ledger remembers a start.
@@ -63,6 +65,12 @@ pub enum ModelError {
 }
 
 impl Model {
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> String {
+        self.deployment.topic(self.topic_kind)
+    }
+
     /// Compiles what the settings say.
     ///
     /// # Errors
@@ -70,12 +78,18 @@ impl Model {
     /// Where a trigger is not what the deploy would have let through.
     pub fn compile(settings: Settings) -> Result<Self, ModelError> {
         let Settings { workflow, deployment, place } = settings;
-        let Workflow { triggers, ledger, .. } = workflow;
+        let Workflow { triggers, ledger, topic, .. } = workflow;
         let triggers = triggers
             .into_iter()
             .map(|trigger| CompiledTrigger::compile(trigger, &deployment, &place))
             .collect::<Result<_, _>>()?;
-        Ok(Self { deployment, place, triggers, retention_days: ledger.retention_days })
+        Ok(Self {
+            deployment,
+            place,
+            topic_kind: topic.kind,
+            triggers,
+            retention_days: ledger.retention_days,
+        })
     }
 }
 

@@ -303,6 +303,7 @@ mod tests {
                 trigger,
             }],
             place,
+            topic_kind: bellwire_schema::workflow::TopicKind::Standard,
             retention_days: 400,
         }
     }

@@ -95,7 +95,11 @@ impl Desired<'_> {
     }
 
     fn topic_id(&self) -> ResourceId {
-        ResourceId::new(Kind::Topic, self.owner.deployment.topic())
+        ResourceId::new(Kind::Topic, self.owner.deployment.topic(self.workflow.topic.kind))
+    }
+
+    fn topic_arn(&self) -> String {
+        self.owner.place.topic_arn(&self.owner.deployment.topic(self.workflow.topic.kind))
     }
 
     fn dead_queue_id(&self) -> ResourceId {
@@ -115,7 +119,7 @@ impl Desired<'_> {
     }
 
     fn topic(&mut self) {
-        let name = self.owner.deployment.topic();
+        let name = self.owner.deployment.topic(self.workflow.topic.kind);
         let settings = &self.workflow.topic;
         let display_name =
             settings.display_name.clone().unwrap_or_else(|| self.workflow.name.clone());
@@ -124,7 +128,7 @@ impl Desired<'_> {
             name,
             display_name,
             kms_key: settings.kms_key.clone().unwrap_or_else(|| SNS_KEY.to_owned()),
-            policy: policy::topic(self.owner),
+            policy: policy::topic(&self.topic_arn()),
             tags: self.owner.tags(),
         };
         self.add(Properties::Topic(topic), vec![]);
@@ -150,7 +154,7 @@ impl Desired<'_> {
         let dead_queue = Queue {
             visibility_timeout_s: DEAD_VISIBILITY_S,
             redrive_from: vec![place.queue_arn(&ingest)],
-            policy: policy::dead_queue(self.owner, &rules),
+            policy: policy::dead_queue(self.owner, &self.topic_arn(), &rules),
             ..queue(&dead)
         };
         let redrive =
@@ -384,7 +388,7 @@ impl Desired<'_> {
         };
         let depends_on = vec![self.handler_alias_id(), self.dead_queue_id()];
         self.add(Properties::InvokeConfig(config), depends_on);
-        let topic_arn = self.owner.place.topic_arn(&self.owner.deployment.topic());
+        let topic_arn = self.topic_arn();
         let sweep_arn = self.owner.place.rule_arn(&self.owner.deployment.rule("sweep"));
         self.permission("bellwire-sns", "sns.amazonaws.com", topic_arn);
         self.permission("bellwire-sweep", "events.amazonaws.com", sweep_arn);
@@ -504,7 +508,7 @@ fn alias_id(function: &str) -> ResourceId {
 /// All subscriptions of our topic: the handler's, and the workflow's subscribers'.
 pub(crate) fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscription> {
     let subscription = |protocol: &str, endpoint: String, filter_policy: Value| Subscription {
-        topic_arn: owner.place.topic_arn(&owner.deployment.topic()),
+        topic_arn: owner.place.topic_arn(&owner.deployment.topic(workflow.topic.kind)),
         protocol: protocol.to_owned(),
         endpoint,
         filter_policy,

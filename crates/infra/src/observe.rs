@@ -204,9 +204,11 @@ async fn listening(
             _ => None,
         })
         .collect();
-    let topic = owner.place.topic_arn(&owner.deployment.topic());
+    let Some(topic) = wanted.first().map(|subscription| &subscription.topic_arn) else {
+        return Ok(subscription::Listening::default());
+    };
     let dead_queue = owner.place.queue_arn(&owner.deployment.dead_queue());
-    subscription::observe_all(aws, &topic, &dead_queue, &wanted).await
+    subscription::observe_all(aws, topic, &dead_queue, &wanted).await
 }
 
 /// Our entries in the buckets of the plan, in those that are ours, and in those

@@ -101,9 +101,8 @@ fn tls_only(action: &str, resources: &[String]) -> Value {
 
 /// The topic's: everybody needs an IAM permission of their own, and TLS.
 #[must_use]
-pub fn topic(owner: &Owner) -> Value {
-    let topic = owner.place.topic_arn(&owner.deployment.topic());
-    document(&[tls_only("sns:Publish", &[topic])])
+pub fn topic(topic_arn: &str) -> Value {
+    document(&[tls_only("sns:Publish", &[topic_arn.to_owned()])])
 }
 
 /// Lets a service send to a queue for these resources of this account.
@@ -169,9 +168,8 @@ pub(crate) fn buckets_of(ingest_policy: &Value) -> Vec<String> {
 
 /// The dead queue's: what the topic and the rules could not deliver.
 #[must_use]
-pub fn dead_queue(owner: &Owner, rules: &[String]) -> Value {
+pub fn dead_queue(owner: &Owner, topic: &str, rules: &[String]) -> Value {
     let queue = owner.place.queue_arn(&owner.deployment.dead_queue());
-    let topic = owner.place.topic_arn(&owner.deployment.topic());
     let redrive = json!({
         "Sid": "TopicRedrives",
         "Effect": "Allow",
@@ -317,7 +315,11 @@ pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) ->
         write_logs(owner, &deployment.handler()),
         allow("KeepLedger", &ledger, &[table]),
         allow("QueryLedger", &["dynamodb:Query"], &indexes),
-        allow("Publish", &["sns:Publish"], &[place.topic_arn(&deployment.topic())]),
+        allow(
+            "Publish",
+            &["sns:Publish"],
+            &[place.topic_arn(&deployment.topic(workflow.topic.kind))],
+        ),
         allow("Quarantine", &["sqs:SendMessage"], &[place.queue_arn(&deployment.dead_queue())]),
     ];
     if !state_machines.is_empty() {
@@ -343,7 +345,11 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
     let mut statements = vec![
         allow("Receive", &receive, &[ingest]),
         allow("Quarantine", &["sqs:GetQueueUrl", "sqs:SendMessage"], &[dead]),
-        allow("Publish", &["sns:Publish"], &[place.topic_arn(&deployment.topic())]),
+        allow(
+            "Publish",
+            &["sns:Publish"],
+            &[place.topic_arn(&deployment.topic(workflow.topic.kind))],
+        ),
         allow("FindRuns", &["dynamodb:Query"], &[format!("{table}/index/{BY_RUN_INDEX}")]),
     ];
     let objects: BTreeSet<String> = workflow

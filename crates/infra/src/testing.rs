@@ -100,6 +100,11 @@ pub(crate) fn workflow() -> Workflow {
         publisher: Publisher {
             run: PublisherRun::Sidecar,
             trusted_by: vec!["ecs-tasks.amazonaws.com".to_owned()],
+            artifact: "target/lambda/bellwire-publisher-lambda.zip".to_owned(),
+            memory_mb: 256,
+            timeout_s: 60,
+            environment: BTreeMap::new(),
+            log_retention_days: 30,
         },
         handler: Handler {
             delivery: Delivery::Direct,
@@ -110,6 +115,7 @@ pub(crate) fn workflow() -> Workflow {
             log_retention_days: 30,
         },
         ledger: Ledger { retention_days: 400, deletion_protection: true },
+        claim_check: None,
         telemetry: Telemetry::default(),
         event_types: vec![],
         sources: sources(),

@@ -121,7 +121,10 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let ledger = Ledger::new(dynamodb, &deployment.ledger_table(), retention_days);
     let edges = Edges {
         queue: Arc::new(SqsIngestQueue::new(sqs.clone(), queue_url)),
-        topic: Arc::new(SnsTopic::new(sns, place.topic_arn(&deployment.topic()))),
+        topic: Arc::new(SnsTopic::new(
+            sns,
+            place.topic_arn(&deployment.topic(settings.workflow.topic.kind)),
+        )),
         dead: Arc::new(SqsDeadQueue::new(sqs, dead_url)),
         objects: Arc::new(S3Objects::new(aws_sdk_s3::Client::new(&config))),
         origins: Arc::new(LedgerOrigins::new(ledger)),

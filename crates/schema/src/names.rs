@@ -6,9 +6,14 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use crate::limits::{ENVIRONMENT_CHARS_MAX, LONG_NAME_CHARS_MAX, NAME_CHARS_MAX};
+use crate::workflow::TopicKind;
 
 /// Hex characters of the hash that ends a name which had to be cut.
 const CUT_HASH_CHARS: usize = 8;
+
+/// How the names of FIFO topics and queues end. Source: the `CreateTopic` and
+/// `CreateQueue` API references.
+const FIFO_SUFFIX: &str = ".fifo";
 
 /// A text that names no environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +61,21 @@ impl Deployment {
 
     /// The topic's name.
     #[must_use]
-    pub fn topic(&self) -> String {
-        self.prefix()
+    pub fn topic(&self, kind: TopicKind) -> String {
+        match kind {
+            TopicKind::Standard => self.prefix(),
+            TopicKind::Fifo => format!("{}{FIFO_SUFFIX}", self.prefix()),
+        }
+    }
+
+    /// The queue between the topic and the handler, where `delivery = "queued"`;
+    /// of the topic's own kind.
+    #[must_use]
+    pub fn work_queue(&self, kind: TopicKind) -> String {
+        match kind {
+            TopicKind::Standard => self.named("work", LONG_NAME_CHARS_MAX),
+            TopicKind::Fifo => self.named_fifo("work"),
+        }
     }
 
     /// The queue that S3 and EventBridge fill and the publisher empties.
@@ -72,6 +90,13 @@ impl Deployment {
         self.named("dead", LONG_NAME_CHARS_MAX)
     }
 
+    /// Beside it, where the topic is FIFO: what a FIFO topic or queue could not
+    /// deliver goes to a FIFO queue only.
+    #[must_use]
+    pub fn fifo_dead_queue(&self) -> String {
+        self.named_fifo("dead")
+    }
+
     /// The DynamoDB table of starts.
     #[must_use]
     pub fn ledger_table(&self) -> String {
@@ -84,7 +109,7 @@ impl Deployment {
         self.named("handler", NAME_CHARS_MAX)
     }
 
-    /// The publisher's role.
+    /// The publisher's role; its function too, where it runs as one.
     #[must_use]
     pub fn publisher(&self) -> String {
         self.named("publisher", NAME_CHARS_MAX)
@@ -106,6 +131,11 @@ impl Deployment {
     #[must_use]
     pub fn rule(&self, purpose: &str) -> String {
         self.named(purpose, NAME_CHARS_MAX)
+    }
+
+    fn named_fifo(&self, part: &str) -> String {
+        let name = self.named(part, LONG_NAME_CHARS_MAX - FIFO_SUFFIX.len());
+        format!("{name}{FIFO_SUFFIX}")
     }
 
     /// `prefix-part`; where that is longer than the limit it is cut and ends in
@@ -247,6 +277,20 @@ mod tests {
         assert_eq!(a.len(), NAME_CHARS_MAX);
         assert_ne!(a, b);
         assert_eq!(deployment.handler(), format!("{}-production-handler", "w".repeat(32)));
+    }
+
+    #[test]
+    fn what_is_fifo_ends_in_fifo_within_the_limit() {
+        let deployment = Deployment::new(&"w".repeat(32), Some("production"));
+        assert_eq!(
+            deployment.topic(TopicKind::Fifo),
+            format!("{}-production.fifo", "w".repeat(32))
+        );
+        assert_eq!(deployment.topic(TopicKind::Standard), deployment.prefix());
+        for name in [deployment.work_queue(TopicKind::Fifo), deployment.fifo_dead_queue()] {
+            assert!(name.ends_with(".fifo") && name.len() <= LONG_NAME_CHARS_MAX, "{name}");
+        }
+        assert!(!deployment.work_queue(TopicKind::Standard).contains('.'));
     }
 
     #[test]

@@ -275,7 +275,7 @@ async fn create_queue(clients: &Clients, name: &str) -> String {
 
 /// The topic, and a queue that hears everything on it.
 async fn create_listener(clients: &Clients, model: &Model) -> String {
-    let topic = clients.sns.create_topic().name(model.deployment.topic()).send().await.unwrap();
+    let topic = clients.sns.create_topic().name(model.topic()).send().await.unwrap();
     let queue_url = create_queue(clients, "listener").await;
     let subscribe = clients
         .sns

@@ -32,6 +32,7 @@ pub(super) fn check(report: &Report, tables: &Tables<'_>) {
     http_without_sidecar(tables);
     overlaps(tables);
     markers_by_content(tables);
+    claims_that_are_watched(tables);
     for trigger in &tables.triggers {
         stage_of_trigger(trigger);
     }
@@ -306,6 +307,22 @@ fn markers_by_content(tables: &Tables<'_>) {
             "identity",
             Fault::new(cause, "drop `identity`, so that each write is an event"),
         );
+    }
+}
+
+/// A payload that is put aside must not be an arrival of its own.
+fn claims_that_are_watched(tables: &Tables<'_>) {
+    let item = &tables.claim_check;
+    let Some(claims) = item.value.as_ref().and_then(Option::as_ref) else { return };
+    let is_watched = |s3: &S3Source| {
+        s3.bucket == claims.bucket
+            && (s3.prefix.starts_with(&claims.prefix) || claims.prefix.starts_with(&s3.prefix))
+    };
+    if let Some((source, _)) = s3_sources(tables).find(|(_, s3)| is_watched(s3)) {
+        let name = quoted(given(source, "name").unwrap_or_default());
+        let cause = format!("source {name} watches what is put under {}", quoted(&claims.prefix));
+        let key = if item.section.has("prefix") { "prefix" } else { "bucket" };
+        item.section.fault_of(key, Fault::new(cause, "choose another prefix or another bucket"));
     }
 }
 

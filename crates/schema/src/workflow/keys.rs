@@ -71,12 +71,13 @@ const fn key(name: &'static str, takes: &'static str, need: Need, meaning: &'sta
 }
 
 /// All tables, in the order of the page.
-pub(super) const ALL: [&TableKeys; 19] = [
+pub(super) const ALL: [&TableKeys; 20] = [
     &ROOT,
     &TOPIC,
     &PUBLISHER,
     &HANDLER,
     &LEDGER,
+    &CLAIM_CHECK,
     &TELEMETRY,
     &EVENT,
     &SOURCE,
@@ -118,6 +119,12 @@ pub(super) const ROOT: TableKeys = TableKeys {
         key("publisher", "a table", Optional("{ run = \"sidecar\" }"), "See `[publisher]`."),
         key("handler", "a table", Optional("{ delivery = \"direct\" }"), "See `[handler]`."),
         key("ledger", "a table", Optional("{ retention_days = 400 }"), "See `[ledger]`."),
+        key(
+            "claim_check",
+            "a table",
+            Optional("{ bucket = \"wine-lake\" }"),
+            "See `[claim_check]`.",
+        ),
         key(
             "telemetry",
             "a table",
@@ -171,6 +178,36 @@ pub(super) const PUBLISHER: TableKeys = TableKeys {
             Default("[]"),
             "Who may assume the publisher's role: service principals (`ecs-tasks.amazonaws.com`), account numbers, or ARNs of roles, users and accounts.",
         ),
+        key(
+            "artifact",
+            "a string",
+            Default("\"target/lambda/bellwire-publisher-lambda.zip\""),
+            "As a function: the zip that holds its `bootstrap`, relative to the project's root.",
+        ),
+        key(
+            "memory_mb",
+            "an integer",
+            Default("256"),
+            "As a function: memory in MiB, from 128 to 10240.",
+        ),
+        key(
+            "timeout_s",
+            "an integer",
+            Default("60"),
+            "As a function: timeout in seconds, from 1 to 900.",
+        ),
+        key(
+            "environment",
+            "a table of strings",
+            Default("{}"),
+            "As a function: environment variables beside those that Bellwire and Lambda set.",
+        ),
+        key(
+            "log_retention_days",
+            "an integer",
+            Default("30"),
+            "As a function: days that its log group keeps, one of the numbers that CloudWatch Logs takes.",
+        ),
     ],
 };
 
@@ -220,6 +257,24 @@ pub(super) const LEDGER: TableKeys = TableKeys {
             "a boolean",
             Default("true"),
             "Whether the table refuses to be deleted until this is switched off.",
+        ),
+    ],
+};
+
+pub(super) const CLAIM_CHECK: TableKeys = TableKeys {
+    heading: "`[claim_check]`",
+    keys: &[
+        key(
+            "bucket",
+            "a string",
+            Required("\"wine-lake\""),
+            "The bucket where payloads go that are too large for SNS: the event carries their URI as `dataref`. It must exist, or be one that an S3 source makes.",
+        ),
+        key(
+            "prefix",
+            "a string",
+            Default("\"claims/\""),
+            "What their keys begin with, outside what any S3 source watches. Let a lifecycle rule of the bucket expire them after 30 days or more: SNS tries for 23.",
         ),
     ],
 };

@@ -27,6 +27,8 @@ pub struct Workflow {
     pub handler: Handler,
     /// The DynamoDB table of starts.
     pub ledger: Ledger,
+    /// Where events go that are too large to travel; without it they are refused.
+    pub claim_check: Option<ClaimCheck>,
     /// Where traces go.
     pub telemetry: Telemetry,
     /// Event types that the workflow declares beside Bellwire's own.
@@ -70,6 +72,16 @@ pub struct Publisher {
     /// Service principals (`ecs-tasks.amazonaws.com`) and role or account ARNs
     /// that may assume the publisher's role.
     pub trusted_by: Vec<String>,
+    /// As a function: the zip that holds its `bootstrap`, relative to the project's root.
+    pub artifact: String,
+    /// As a function: its memory, in MiB.
+    pub memory_mb: u32,
+    /// As a function: its timeout, in seconds.
+    pub timeout_s: u32,
+    /// As a function: environment variables beside those that Bellwire sets.
+    pub environment: BTreeMap<String, String>,
+    /// As a function: days that its log group keeps.
+    pub log_retention_days: u32,
 }
 
 /// How the publisher runs.
@@ -116,6 +128,16 @@ pub struct Ledger {
     pub retention_days: u32,
     /// Whether the table refuses to be deleted until that is switched off.
     pub deletion_protection: bool,
+}
+
+/// `[claim_check]`: the payload of an event that is too large for SNS goes to S3,
+/// and the event carries its URI as `dataref` (CloudEvents' claim check extension).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimCheck {
+    /// The bucket, which must exist or be one that an S3 source makes.
+    pub bucket: String,
+    /// What the keys of the payloads begin with; it ends in a slash.
+    pub prefix: String,
 }
 
 /// `[telemetry]`.

@@ -6,8 +6,8 @@ use toml::de::{DeTable, DeValue};
 use super::check;
 use super::keys::{self, TableKeys};
 use super::model::{
-    CustomEventType, Function, Handler, Ledger, Publisher, Source, Subscriber, Telemetry, Topic,
-    Trigger, Workflow,
+    ClaimCheck, CustomEventType, Function, Handler, Ledger, Publisher, Source, Subscriber,
+    Telemetry, Topic, Trigger, Workflow,
 };
 use super::problem::{Fault, Problems, quoted};
 use super::syntax::{self, Recovered};
@@ -54,6 +54,7 @@ pub(super) struct Tables<'r> {
     pub(super) publisher: Item<'r, Publisher>,
     pub(super) handler: Item<'r, Handler>,
     pub(super) ledger: Item<'r, Ledger>,
+    pub(super) claim_check: Item<'r, Option<ClaimCheck>>,
     pub(super) telemetry: Item<'r, Telemetry>,
     pub(super) events: Vec<Item<'r, CustomEventType>>,
     pub(super) sources: Vec<Item<'r, Source>>,
@@ -81,6 +82,7 @@ fn read_table<'r>(report: &'r Report, table: &'r DeTable<'r>) -> Option<Workflow
         publisher: single(&root, "publisher", &keys::PUBLISHER, settings::publisher),
         handler: single(&root, "handler", &keys::HANDLER, settings::handler),
         ledger: single(&root, "ledger", &keys::LEDGER, settings::ledger),
+        claim_check: single(&root, "claim_check", &keys::CLAIM_CHECK, settings::claim_check),
         telemetry: single(&root, "telemetry", &keys::TELEMETRY, settings::telemetry),
         events,
         sources: list(&root, "source", "name", &keys::SOURCE, |section| {
@@ -106,6 +108,7 @@ fn read_table<'r>(report: &'r Report, table: &'r DeTable<'r>) -> Option<Workflow
         publisher: tables.publisher.value.unwrap_or_else(settings::default_publisher),
         handler: tables.handler.value.unwrap_or_else(settings::default_handler),
         ledger: tables.ledger.value.unwrap_or_else(settings::default_ledger),
+        claim_check: tables.claim_check.value.flatten(),
         telemetry: tables.telemetry.value.unwrap_or_default(),
         event_types: values(tables.events)?,
         sources: values(tables.sources)?,

@@ -1,10 +1,10 @@
 //! The tables that a workflow has once: `[topic]`, `[publisher]`, `[handler]`,
-//! `[ledger]`, `[telemetry]`; and what `[handler]` shares with `[[function]]`.
+//! `[ledger]`, `[claim_check]`, `[telemetry]`; and what `[handler]` shares with `[[function]]`.
 
 use std::collections::BTreeMap;
 
 use super::model::{
-    Delivery, Handler, Ledger, Publisher, PublisherRun, Telemetry, Topic, TopicKind,
+    ClaimCheck, Delivery, Handler, Ledger, Publisher, PublisherRun, Telemetry, Topic, TopicKind,
 };
 use super::problem::{Fault, quoted};
 use super::spelling;
@@ -58,7 +58,11 @@ const LEDGER_RETENTION_DAYS_MAX: u32 = 3_650;
 const HANDLER_ARTIFACT_DEFAULT: &str = "target/lambda/bellwire-handler.zip";
 const HANDLER_MEMORY_MB_DEFAULT: u32 = 256;
 const HANDLER_TIMEOUT_S_DEFAULT: u32 = 60;
+const PUBLISHER_ARTIFACT_DEFAULT: &str = "target/lambda/bellwire-publisher-lambda.zip";
+const PUBLISHER_MEMORY_MB_DEFAULT: u32 = 256;
+const PUBLISHER_TIMEOUT_S_DEFAULT: u32 = 60;
 const LOG_RETENTION_DAYS_DEFAULT: u32 = 30;
+const CLAIM_CHECK_PREFIX_DEFAULT: &str = "claims/";
 
 /// The topic of a file that says nothing of it.
 pub(super) fn default_topic() -> Topic {
@@ -67,7 +71,15 @@ pub(super) fn default_topic() -> Topic {
 
 /// The publisher of a file that says nothing of it.
 pub(super) fn default_publisher() -> Publisher {
-    Publisher { run: PublisherRun::Sidecar, trusted_by: Vec::new() }
+    Publisher {
+        run: PublisherRun::Sidecar,
+        trusted_by: Vec::new(),
+        artifact: PUBLISHER_ARTIFACT_DEFAULT.to_owned(),
+        memory_mb: PUBLISHER_MEMORY_MB_DEFAULT,
+        timeout_s: PUBLISHER_TIMEOUT_S_DEFAULT,
+        environment: BTreeMap::new(),
+        log_retention_days: LOG_RETENTION_DAYS_DEFAULT,
+    }
 }
 
 /// The handler of a file that says nothing of it.
@@ -117,6 +129,11 @@ pub(super) fn publisher(section: &Section<'_>) -> Publisher {
             .choice("run", &[("sidecar", PublisherRun::Sidecar), ("lambda", PublisherRun::Lambda)])
             .unwrap_or(default.run),
         trusted_by: section.list("trusted_by", spelling::principal).unwrap_or(default.trusted_by),
+        artifact: section.checked("artifact", zip).unwrap_or(default.artifact),
+        memory_mb: memory_mb(section).unwrap_or(default.memory_mb),
+        timeout_s: timeout_s(section).unwrap_or(default.timeout_s),
+        environment: environment(section),
+        log_retention_days: log_retention_days(section),
     }
 }
 
@@ -149,6 +166,24 @@ pub(super) fn ledger(section: &Section<'_>) -> Ledger {
             .boolean("deletion_protection")
             .unwrap_or(default.deletion_protection),
     }
+}
+
+/// Without a value where the bucket is missing or wrong.
+pub(super) fn claim_check(section: &Section<'_>) -> Option<ClaimCheck> {
+    let bucket = section.checked("bucket", spelling::bucket);
+    let prefix = match section.has("prefix") {
+        true => section.checked("prefix", claim_check_prefix),
+        false => Some(CLAIM_CHECK_PREFIX_DEFAULT.to_owned()),
+    };
+    Some(ClaimCheck { bucket: bucket?, prefix: prefix? })
+}
+
+fn claim_check_prefix(text: &str) -> Result<String, Fault> {
+    if !text.ends_with('/') || text.starts_with('/') {
+        let cause = format!("{} is no folder of a bucket", quoted(text));
+        return Err(Fault::new(cause, "end it in a slash, and begin it with none: \"claims/\""));
+    }
+    spelling::key_part(text)
 }
 
 pub(super) fn telemetry(section: &Section<'_>) -> Telemetry {

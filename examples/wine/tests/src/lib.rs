@@ -9,6 +9,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use bellwire_local::LocalCloud;
 use bellwire_otlp_receiver::Receiver;
+use bellwire_schema::workflow::TopicKind;
 use bellwire_schema::{Deployment, Envelope, Place};
 use serde_json::{Value, json};
 
@@ -203,7 +204,7 @@ impl World {
         let set = sqs.set_queue_attributes().queue_url(&url);
         set.attributes(attribute, policy.to_string()).send().await.expect("it has a policy");
         let sns = aws_sdk_sns::Client::new(&self.config);
-        let topic_arn = self.place.topic_arn(&self.deployment.topic());
+        let topic_arn = self.place.topic_arn(&self.deployment.topic(TopicKind::Standard));
         let subscribe = sns.subscribe().topic_arn(topic_arn).protocol("sqs").endpoint(queue_arn);
         let raw = subscribe.attributes("RawMessageDelivery", "true");
         raw.send().await.expect("it listens");

@@ -26,6 +26,11 @@ fn expected() -> Workflow {
         publisher: Publisher {
             run: PublisherRun::Sidecar,
             trusted_by: vec!["ecs-tasks.amazonaws.com".to_owned()],
+            artifact: "target/lambda/bellwire-publisher-lambda.zip".to_owned(),
+            memory_mb: 256,
+            timeout_s: 60,
+            environment: BTreeMap::new(),
+            log_retention_days: 30,
         },
         handler: Handler {
             delivery: Delivery::Direct,
@@ -36,6 +41,7 @@ fn expected() -> Workflow {
             log_retention_days: 30,
         },
         ledger: Ledger { retention_days: 400, deletion_protection: false },
+        claim_check: None,
         telemetry: Telemetry { otlp_endpoint: Some("http://localhost:4318".to_owned()) },
         event_types: vec![CustomEventType {
             event_type: "label.reviewed".parse().expect("a type"),

@@ -77,6 +77,7 @@ fn a_default_written_out_means_the_same_as_none() {
         tables.map(|(header, keys)| format!("{header}\n{}", defaults_of(keys))).concat();
     assert_eq!(accepted(&format!("{SMALLEST}{written}")), accepted(SMALLEST));
     let items = [
+        ("[claim_check]\nbucket = \"lake\"\n", &keys::CLAIM_CHECK),
         ("[[source]]\nname = \"a\"\nkind = \"s3\"\nbucket = \"lake\"\n", &keys::SOURCE_S3),
         (
             "[[source]]\nname = \"a\"\nkind = \"schedule\"\nexpression = \"rate(1 day)\"\nemits = \"collection.requested\"\n",

@@ -248,3 +248,23 @@ fn what_may_be_emitted_is_open_while_a_source_is_broken() {
         "bucket",
     );
 }
+
+#[test]
+fn what_is_put_aside_is_no_arrival() {
+    let claims = |text: &str| and(&format!("[claim_check]\n{text}\n"));
+    let workflow = accepted(&claims("bucket = \"wine-lake\""));
+    let claim_check = workflow.claim_check.expect("it is there");
+    assert_eq!(
+        (claim_check.bucket.as_str(), claim_check.prefix.as_str()),
+        ("wine-lake", "claims/")
+    );
+    accepted(&claims("bucket = \"another\"\nprefix = \"raw/\""));
+    for prefix in ["raw/", "raw/claims/"] {
+        let text = claims(&format!("bucket = \"wine-lake\"\nprefix = \"{prefix}\""));
+        refused(&text, "prefix = ", "source \"raw\" watches", "another prefix");
+    }
+    for prefix in ["claims", "/claims/"] {
+        let text = claims(&format!("bucket = \"wine-lake\"\nprefix = \"{prefix}\""));
+        refused(&text, "prefix = ", "no folder", "slash");
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwire_schema::Envelope;
+use bellwire_schema::workflow::TopicKind;
 use serde_json::{Value, json};
 use wine_tests::{World, collection_requested, until};
 
@@ -133,7 +134,7 @@ async fn assert_one_trace(world: &World, runs: &[Value]) {
 async fn the_handler_is_not_invoked_for_what_the_filter_excludes() {
     let world = World::deploy().await;
     let sns = aws_sdk_sns::Client::new(&world.config);
-    let topic_arn = world.place.topic_arn(&world.deployment.topic());
+    let topic_arn = world.place.topic_arn(&world.deployment.topic(TopicKind::Standard));
     for (id, event_type) in [("out", "ml.data.removed.v1"), ("in", "ml.evaluation.completed.v1")] {
         let mut event = Envelope::new(id, "/wine-tests", event_type.parse().unwrap());
         event = event.with_payload(&json!({
