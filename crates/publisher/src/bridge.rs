@@ -1,48 +1,56 @@
 //! `bridge`: from the ingest queue to the topic, round by round.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwire_schema::Envelope;
 use bellwire_schema::dead_letter::DeadReason;
+use bellwire_schema::limits::SQS_BATCH_ENTRIES_MAX;
 use bellwire_telemetry::with_causes;
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::call::CallError;
 use crate::counts::Counts;
 use crate::decode::{Record, decode};
 use crate::enrich::{Objects, RunOrigins, enrich};
 use crate::pack::{Entry, pack};
-use crate::publish::{Fate, Topic, pause_after, publish};
+use crate::publish::{Fate, Outlet, Patience, pause_after};
 use crate::quarantine::{DeadQueue, Reject, letter_of, quarantine};
-use crate::receive::{IngestQueue, Message};
+use crate::receive::{IngestQueue, Message, VISIBILITY_S};
 use crate::route::{Draft, Routed, Rules};
-use crate::settle::{Decision, Outcome, decide, delete};
+use crate::settle::{Decision, Outcome, decide, delete, leave};
 use crate::spans;
 
-/// A round's bounds, each counted from its begin. Nothing new is begun past
-/// one, and each call has [`crate::connect::OPERATION_TIMEOUT`]: with the
-/// deletions the round is over within [`ROUND_S_MAX`].
+/// How long a round looks things up, and how long it tries to quarantine.
 const ENRICH_FOR: Duration = Duration::from_secs(30);
-const PUBLISH_FOR: Duration = Duration::from_secs(60);
-const QUARANTINE_FOR: Duration = Duration::from_secs(75);
+const QUARANTINE_FOR: Duration = Duration::from_secs(15);
 
-/// How long a round may take, in seconds: shorter than
-/// [`crate::receive::VISIBILITY_S`].
-pub const ROUND_S_MAX: u64 = 115;
+/// How long a round waits for the topic: while that is down, messages are held
+/// rather than received again and again. SQS hides a message for 12 hours at most.
+/// Source: Amazon SQS developer guide, "Amazon SQS visibility timeout".
+const PUBLISH_FOR: Duration = Duration::from_secs(11 * 3_600);
+
+/// How often the messages of a round are hidden anew, each time for
+/// [`VISIBILITY_S`]: two of these may fail.
+const HIDE_EVERY: Duration = Duration::from_secs(VISIBILITY_S as u64 / 3);
 
 /// Look-ups, batches and dead letters of one round that are under way together.
 const LOOK_UPS_MAX: usize = 10;
 const BATCHES_MAX: usize = 4;
 
-/// The longest pause of a pipeline whose last round left something: while the
-/// topic is down, receiving only brings messages nearer to the dead queue.
+/// The longest pause of a pipeline that cannot receive.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The part of a drain's time after which nothing waits for the topic any more.
+const GIVE_UP_AT: f64 = 0.75;
 
 /// What the bridge stands between.
 #[derive(Clone)]
@@ -50,7 +58,7 @@ pub struct Edges {
     /// Where messages come from.
     pub queue: Arc<dyn IngestQueue>,
     /// Where events go to.
-    pub topic: Arc<dyn Topic>,
+    pub outlet: Arc<Outlet>,
     /// Where goes what cannot be handled.
     pub dead: Arc<dyn DeadQueue>,
     /// Where objects' metadata is.
@@ -68,6 +76,40 @@ pub struct Bridge {
     counts: Arc<Counts>,
     /// Messages that were received and are not settled yet.
     in_work: AtomicUsize,
+    pollers: Pollers,
+    health: Arc<QueueHealth>,
+    /// Rounds that wait for the topic give up.
+    give_up: CancellationToken,
+}
+
+/// Which pipelines poll: one at an idle queue, all at a full one.
+#[derive(Debug, Default)]
+struct Pollers {
+    awake: AtomicUsize,
+    wake: Notify,
+}
+
+/// Whether the ingest queue could be received from, the last time.
+#[derive(Debug, Default)]
+pub struct QueueHealth {
+    trouble: Mutex<Option<String>>,
+}
+
+impl QueueHealth {
+    /// Why the queue cannot be received from; `None` where it can.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        *self.lock() = trouble;
+    }
+
+    /// A text is right whatever a panicking thread was doing.
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How a round went.
@@ -113,7 +155,22 @@ impl Bridge {
     /// A bridge under a workflow's rules.
     #[must_use]
     pub fn new(rules: Rules, edges: Edges, queue_arn: String, counts: Arc<Counts>) -> Self {
-        Self { rules, edges, queue_arn, counts, in_work: AtomicUsize::new(0) }
+        Self {
+            rules,
+            edges,
+            queue_arn,
+            counts,
+            in_work: AtomicUsize::new(0),
+            pollers: Pollers::default(),
+            health: Arc::default(),
+            give_up: CancellationToken::new(),
+        }
+    }
+
+    /// Whether its queue can be received from.
+    #[must_use]
+    pub fn health(&self) -> Arc<QueueHealth> {
+        self.health.clone()
     }
 
     /// Runs so many pipelines until `shutdown`, then waits at most `drain` for
@@ -146,55 +203,123 @@ impl Bridge {
             }
             Ok(())
         };
-        match timeout(drain, drained).await {
-            Ok(ended) => ended.map(|()| 0),
-            Err(_) => Ok(self.in_work.load(Ordering::Relaxed)),
+        // What waits for the topic gives up in time to let go of its messages.
+        let give_up = async {
+            sleep(drain.mul_f64(GIVE_UP_AT)).await;
+            self.give_up.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            ended = timeout(drain, drained) => match ended {
+                Ok(ended) => ended.map(|()| 0),
+                Err(_) => Ok(self.in_work.load(Ordering::Relaxed)),
+            },
+            never = give_up => never,
         }
     }
 
     async fn pipeline(self: Arc<Self>, shutdown: CancellationToken) {
         let mut failures = 0;
-        while !shutdown.is_cancelled() {
-            let round = tokio::select! {
+        // The first pipeline polls; the others are woken by what is found.
+        if self.pollers.awake.fetch_add(1, Ordering::Relaxed) > 0 && !self.sleep(&shutdown).await {
+            return;
+        }
+        loop {
+            let received = tokio::select! {
+                biased;
                 // Only the poll is raced: what was received is worked to its end.
                 () = shutdown.cancelled() => return,
-                received = self.edges.queue.receive() => received,
+                received = self.receive() => received,
             };
-            let failed = match round {
-                Ok(messages) if messages.is_empty() => false,
-                Ok(messages) => self.work(&messages).await.left > 0,
+            match received {
+                Ok(messages) if messages.is_empty() => {
+                    failures = 0;
+                    if self.pollers.awake.load(Ordering::Relaxed) > 1
+                        && !self.sleep(&shutdown).await
+                    {
+                        return;
+                    }
+                }
+                Ok(messages) => {
+                    failures = 0;
+                    // There may be more, and somebody must look while this one works.
+                    self.pollers.wake.notify_one();
+                    self.work(&messages).await;
+                }
                 Err(error) => {
+                    failures += 1;
                     tracing::error!(
                         trouble = %error.trouble, error = %with_causes(&error),
                         "the ingest queue cannot be received from"
                     );
-                    true
-                }
-            };
-            failures = if failed { failures + 1 } else { 0 };
-            if failed {
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = sleep(pause_after(failures, PAUSE_MAX)) => {}
+                    let pause = sleep(pause_after(failures, PAUSE_MAX));
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => return,
+                        () = pause => {}
+                    }
                 }
             }
         }
     }
 
+    /// Sleeps until there is more to receive than others can; `false` at the end.
+    async fn sleep(&self, shutdown: &CancellationToken) -> bool {
+        self.pollers.awake.fetch_sub(1, Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => false,
+            () = self.pollers.wake.notified() => {
+                self.pollers.awake.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+        }
+    }
+
+    /// Receives once it is worth it.
+    async fn receive(&self) -> Result<Vec<Message>, CallError> {
+        self.edges.outlet.gate().open().await;
+        let received = self.edges.queue.receive().await;
+        self.health.note(received.as_ref().err().map(ToString::to_string));
+        received
+    }
+
     /// Works one batch of messages to its end: decode, route, enrich, pack,
-    /// publish, quarantine, settle.
+    /// publish, quarantine, settle; and hides them from others all the while.
     pub async fn work(&self, messages: &[Message]) -> Round {
         self.in_work.fetch_add(messages.len(), Ordering::Relaxed);
+        let round = tokio::select! {
+            biased;
+            round = self.round(messages) => round,
+            never = self.keep_hidden(messages) => match never {},
+        };
+        self.in_work.fetch_sub(messages.len(), Ordering::Relaxed);
+        round
+    }
+
+    async fn round(&self, messages: &[Message]) -> Round {
         let begin = Instant::now();
         let Sorted { mut sheet, drafts, mut rejects } = self.sort(messages);
         let (entries, unfit) = self.prepare(drafts, begin + ENRICH_FOR).await;
         rejects.extend(unfit);
         let refused = self.publish(entries, begin + PUBLISH_FOR, &mut sheet).await;
         rejects.extend(refused);
-        self.quarantine(messages, rejects, begin + QUARANTINE_FOR, &mut sheet).await;
-        let round = self.settle(messages, &sheet).await;
-        self.in_work.fetch_sub(messages.len(), Ordering::Relaxed);
-        round
+        self.quarantine(messages, rejects, Instant::now() + QUARANTINE_FOR, &mut sheet).await;
+        self.settle(messages, &sheet).await
+    }
+
+    async fn keep_hidden(&self, messages: &[Message]) -> Infallible {
+        loop {
+            sleep(HIDE_EVERY).await;
+            for batch in messages.chunks(SQS_BATCH_ENTRIES_MAX) {
+                let receipts: Vec<(&str, u32)> =
+                    batch.iter().map(|message| (message.receipt.as_str(), VISIBILITY_S)).collect();
+                if let Err(error) = self.edges.queue.hide(&receipts).await {
+                    tracing::warn!(%error, "messages in work may be received a second time");
+                }
+            }
+        }
     }
 
     /// Decodes and routes every record.
@@ -257,7 +382,7 @@ impl Bridge {
     }
 
     fn entry_of(&self, mut envelope: Envelope) -> Result<Entry, Reject> {
-        spans::create(&mut envelope, self.edges.topic.name());
+        spans::create(&mut envelope, self.edges.outlet.topic_name());
         let traceparent = envelope.context.traceparent.clone();
         Entry::of(envelope).map_err(|unfit| Reject {
             reason: unfit.reason(),
@@ -273,10 +398,10 @@ impl Bridge {
         deadline: Instant,
         sheet: &mut Sheet,
     ) -> Vec<(Ticket, Reject)> {
-        let topic = self.edges.topic.as_ref();
+        let patience = &Patience { deadline, give_up: self.give_up.clone() };
         let published = pack(entries).into_iter().map(|batch| async move {
             let entries: Vec<&Entry> = batch.iter().map(|(_, entry)| entry).collect();
-            let fates = publish(topic, &entries, deadline).await;
+            let fates = self.edges.outlet.publish(&entries, patience).await;
             (batch, fates)
         });
         let published: Vec<_> = stream::iter(published).buffered(BATCHES_MAX).collect().await;
@@ -335,14 +460,17 @@ impl Bridge {
         for outcome in sheet.outcomes.iter().flatten() {
             self.counts.add(*outcome);
         }
-        let done: Vec<&Message> = messages
-            .iter()
-            .zip(&sheet.outcomes)
-            .filter(|(_, outcomes)| decide(outcomes) == Decision::Delete)
-            .map(|(message, _)| message)
-            .collect();
-        let deleted = delete(self.edges.queue.as_ref(), &done).await;
-        Round { deleted, left: messages.len() - done.len() }
+        let (mut done, mut left): (Vec<&Message>, Vec<&Message>) = (Vec::new(), Vec::new());
+        for (message, outcomes) in messages.iter().zip(&sheet.outcomes) {
+            match decide(outcomes) {
+                Decision::Delete => done.push(message),
+                Decision::Leave => left.push(message),
+            }
+        }
+        let queue = self.edges.queue.as_ref();
+        let deleted = delete(queue, &done).await;
+        leave(queue, &left, self.give_up.is_cancelled()).await;
+        Round { deleted, left: left.len() }
     }
 }
 

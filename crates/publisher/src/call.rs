@@ -65,6 +65,12 @@ impl CallError {
         Self { call, trouble, code, http_status, message }
     }
 
+    /// Whether the service asked for fewer calls.
+    #[must_use]
+    pub fn is_throttling(&self) -> bool {
+        self.http_status == Some(429) || self.code.as_deref().is_some_and(is_throttling)
+    }
+
     /// Whether nothing answered at all.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
@@ -116,14 +122,21 @@ const PASSING: [&str; 9] = [
 /// has looked, so that no healthy event is given up for it.
 #[must_use]
 pub fn trouble_of(code: &str, http_status: u16) -> Trouble {
-    let is_throttling = code.contains("Throttl") || code.contains("TooManyRequests");
-    if http_status >= 500 || http_status == 429 || is_throttling || PASSING.contains(&code) {
+    if http_status >= 500 || http_status == 429 || is_throttling(code) || PASSING.contains(&code) {
         Trouble::Unavailable
     } else if REFUSALS.contains(&code) {
         Trouble::Refused
     } else {
         Trouble::Denied
     }
+}
+
+/// Codes by which the services of AWS ask for fewer calls. Source: the common
+/// errors of the AWS API references.
+fn is_throttling(code: &str) -> bool {
+    code.contains("Throttl")
+        || code.contains("TooManyRequests")
+        || ["RequestLimitExceeded", "SlowDown"].contains(&code)
 }
 
 impl fmt::Display for Trouble {

@@ -16,7 +16,7 @@ use crate::call::{CallError, Trouble};
 use crate::counts::Counts;
 use crate::enrich::{LedgerOrigins, S3Objects};
 use crate::ingest::Ingest;
-use crate::publish::SnsTopic;
+use crate::publish::{Outlet, SnsTopic};
 use crate::quarantine::SqsDeadQueue;
 use crate::receive::SqsIngestQueue;
 use crate::route::Rules;
@@ -119,12 +119,11 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let dynamodb = aws_sdk_dynamodb::Client::new(&config);
     let retention_days = settings.workflow.ledger.retention_days;
     let ledger = Ledger::new(dynamodb, &deployment.ledger_table(), retention_days);
+    let topic_arn = place.topic_arn(&deployment.topic(settings.workflow.topic.kind));
+    let topic = SnsTopic::new(sns, topic_arn);
     let edges = Edges {
         queue: Arc::new(SqsIngestQueue::new(sqs.clone(), queue_url)),
-        topic: Arc::new(SnsTopic::new(
-            sns,
-            place.topic_arn(&deployment.topic(settings.workflow.topic.kind)),
-        )),
+        outlet: Arc::new(Outlet::new(Arc::new(topic), settings.concurrency)),
         dead: Arc::new(SqsDeadQueue::new(sqs, dead_url)),
         objects: Arc::new(S3Objects::new(aws_sdk_s3::Client::new(&config))),
         origins: Arc::new(LedgerOrigins::new(ledger)),
@@ -133,7 +132,7 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let rules = Rules::new(&settings.workflow, deployment, &place);
     let queue_arn = place.queue_arn(&ingest_queue);
     Ok(Connected {
-        ingest: Ingest::new(&settings.workflow, edges.topic.clone(), counts.clone()),
+        ingest: Ingest::new(&settings.workflow, edges.outlet.clone(), counts.clone()),
         bridge: Bridge::new(rules, edges, queue_arn, counts.clone()),
         counts,
         place,

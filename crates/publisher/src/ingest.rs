@@ -35,7 +35,7 @@ use crate::bridge::log_fate;
 use crate::counts::Counts;
 use crate::pack::{Entry, Unfit};
 use crate::problem::Problem;
-use crate::publish::{Fate, Topic, publish};
+use crate::publish::{Fate, Outlet, Patience};
 use crate::settle::Outcome;
 use crate::spans;
 
@@ -61,7 +61,7 @@ const MEDIA_TYPES: &str = "application/cloudevents+json, application/json";
 /// The way in over HTTP.
 pub struct Ingest {
     accepted: Vec<AcceptedType>,
-    topic: Arc<dyn Topic>,
+    outlet: Arc<Outlet>,
     counts: Arc<Counts>,
     free: Arc<Semaphore>,
 }
@@ -76,7 +76,7 @@ struct AcceptedType {
 impl Ingest {
     /// The way in for what a workflow's `http` sources emit.
     #[must_use]
-    pub fn new(workflow: &Workflow, topic: Arc<dyn Topic>, counts: Arc<Counts>) -> Self {
+    pub fn new(workflow: &Workflow, outlet: Arc<Outlet>, counts: Arc<Counts>) -> Self {
         let accepted = workflow.sources.iter().filter_map(|source| match &source.kind {
             SourceKind::Http(rules) => Some(AcceptedType {
                 event_type: rules.emits.clone(),
@@ -85,7 +85,7 @@ impl Ingest {
             _ => None,
         });
         let free = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self { accepted: accepted.collect(), topic, counts, free }
+        Self { accepted: accepted.collect(), outlet, counts, free }
     }
 
     /// The routes.
@@ -235,7 +235,7 @@ impl Ingest {
             event.context.traceparent = None;
             event.context.tracestate = None;
         }
-        let created = spans::create(event, self.topic.name());
+        let created = spans::create(event, self.outlet.topic_name());
         match context_of(&tracing::Span::current()) {
             Some(request) if has_two => link(&created, &request.traceparent),
             _ => {}
@@ -253,7 +253,9 @@ impl Ingest {
     async fn accept(&self, mut event: Envelope, caller: &Caller) -> Result<String, Problem> {
         self.begin_trace(&mut event, caller);
         let entry = Entry::of(event).map_err(|unfit| problem_of_unfit(&unfit))?;
-        let fates = publish(self.topic.as_ref(), &[&entry], Instant::now() + PUBLISH_FOR).await;
+        let deadline = Instant::now() + PUBLISH_FOR;
+        let patience = Patience { deadline, give_up: CancellationToken::new() };
+        let fates = self.outlet.publish(&[&entry], &patience).await;
         let fate = fates
             .into_iter()
             .next()

@@ -31,7 +31,10 @@ pub mod enrich;
 
 pub mod pack;
 
+pub mod circuit;
+pub mod gate;
 pub mod publish;
+pub mod window;
 
 pub mod settle;
 

@@ -1,20 +1,26 @@
 //! `publish`: batches onto the topic, with every entry's own result read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use futures::future::BoxFuture;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::call::{CallError, Trouble, trouble_of};
+use crate::gate::Gate;
 use crate::pack::Entry;
 use crate::spans::{self, TopicName};
 
-/// How often one batch is tried. The SDK repeats a call that fails as a whole by
-/// itself; this counts what comes after that, and entries that failed alone.
-const ATTEMPTS_MAX: u32 = 4;
+/// How often an entry is tried that fails alone, while others are accepted.
+const ENTRY_ATTEMPTS_MAX: u32 = 5;
+
+/// Calls that fail as a whole before the entries go one by one: should one of
+/// them be what breaks the call, its neighbours get through.
+const CALLS_BEFORE_SPLIT: u32 = 3;
 
 /// The first pause between two attempts, at most; it doubles.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -69,32 +75,81 @@ pub enum Fate {
     },
 }
 
-/// Publishes one batch: what failed for a passing reason is tried again, with
-/// jittered pauses, until `deadline` or a bound. Answers with the fate of each
-/// entry, in their order.
-///
-/// A batch that is refused as a whole is tried again entry by entry, so that one
-/// bad event does not take nine good ones with it.
-pub async fn publish(topic: &dyn Topic, entries: &[&Entry], deadline: Instant) -> Vec<Fate> {
-    let mut attempt = Attempt { fates: vec![None; entries.len()], is_split: false };
-    for count in 1..=ATTEMPTS_MAX {
-        let was_split = attempt.is_split;
-        attempt.make(topic, entries, deadline).await;
-        if attempt.pending().is_empty() {
-            break;
+/// How long a batch may wait for its events to be accepted.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// No call is begun after this moment.
+    pub deadline: Instant,
+    /// No call is begun after this.
+    pub give_up: CancellationToken,
+}
+
+impl Patience {
+    /// What a future answers, unless patience ends before.
+    async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.give_up.cancelled() => None,
+            done = future => Some(done),
+            () = sleep_until(self.deadline) => None,
         }
-        if attempt.is_split && !was_split {
-            continue;
-        }
-        let pause = pause_after(count, BACKOFF_LAST);
-        if count == ATTEMPTS_MAX || Instant::now() + pause > deadline {
-            break;
-        }
-        sleep(pause).await;
     }
-    let untried =
-        || Fate::Left { message: "there was no time for it".to_owned(), is_denied: false };
-    attempt.fates.into_iter().map(|fate| fate.unwrap_or_else(untried)).collect()
+}
+
+/// The one way to the topic: every call goes through the gate.
+pub struct Outlet {
+    topic: Arc<dyn Topic>,
+    gate: Gate,
+}
+
+impl Outlet {
+    /// An outlet with so many calls under way at most.
+    #[must_use]
+    pub fn new(topic: Arc<dyn Topic>, calls_max: usize) -> Self {
+        Self { topic, gate: Gate::new(calls_max) }
+    }
+
+    /// The topic's name, for spans.
+    #[must_use]
+    pub fn topic_name(&self) -> &TopicName {
+        self.topic.name()
+    }
+
+    /// What is before the topic.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Publishes one batch; answers with the fate of each entry, in their order.
+    ///
+    /// An entry that fails alone is tried a bounded number of times. Where the
+    /// topic itself is down or denied, the batch waits until it is not, or until
+    /// patience ends. A batch that is refused as a whole goes entry by entry, so
+    /// that one bad event does not take nine good ones with it.
+    pub async fn publish(&self, entries: &[&Entry], patience: &Patience) -> Vec<Fate> {
+        let mut progress = Progress::of(entries.len());
+        loop {
+            let indices = progress.next();
+            if indices.is_empty() {
+                break;
+            }
+            let Some(pass) = patience.bound(self.gate.enter()).await else { break };
+            let batch: Vec<&Entry> = indices.iter().map(|index| entries[*index]).collect();
+            let result = call(self.topic.as_ref(), &batch).await;
+            match &result {
+                Ok(_) => pass.answered(),
+                Err(error) if error.is_throttling() => pass.throttled(),
+                Err(error) if error.trouble == Trouble::Refused => pass.answered(),
+                Err(error) => pass.failed(&error.to_string()),
+            }
+            let pause = progress.note(&indices, result);
+            if !pause.is_zero() && patience.bound(sleep(pause)).await.is_none() {
+                break;
+            }
+        }
+        progress.into_fates()
+    }
 }
 
 /// Full jitter: anything up to a bound that doubles with each failure, up to `last`.
@@ -105,61 +160,96 @@ pub(crate) fn pause_after(failures: u32, last: Duration) -> Duration {
 }
 
 /// How far a batch has come.
-struct Attempt {
-    /// What is known of each entry; `Left` may still change.
-    fates: Vec<Option<Fate>>,
-    /// Whether each entry now goes by itself.
+struct Progress {
+    entries: Vec<Tried>,
+    /// Calls in a row that failed as a whole.
+    calls_failed: u32,
+    /// Whether each entry goes by itself.
     is_split: bool,
+    /// Where the next one is looked for, so that none is always the first.
+    cursor: usize,
 }
 
-impl Attempt {
-    fn pending(&self) -> Vec<usize> {
-        let is_pending = |fate: &Option<Fate>| match fate {
-            None => true,
-            Some(Fate::Left { is_denied, .. }) => !is_denied,
-            Some(_) => false,
-        };
-        (0..self.fates.len()).filter(|index| is_pending(&self.fates[*index])).collect()
+/// One entry.
+struct Tried {
+    /// What is known of it; `Left` may still change unless it is final.
+    fate: Option<Fate>,
+    is_final: bool,
+    /// How often it failed alone.
+    failures: u32,
+}
+
+impl Progress {
+    fn of(count: usize) -> Self {
+        let entries = (0..count).map(|_| Tried { fate: None, is_final: false, failures: 0 });
+        Self { entries: entries.collect(), calls_failed: 0, is_split: false, cursor: 0 }
     }
 
-    async fn make(&mut self, topic: &dyn Topic, entries: &[&Entry], deadline: Instant) {
-        let pending = self.pending();
-        let calls: Vec<Vec<usize>> = match self.is_split {
-            true => pending.into_iter().map(|index| vec![index]).collect(),
-            false => vec![pending],
-        };
-        for indices in calls {
-            if Instant::now() > deadline {
-                return;
-            }
-            let batch: Vec<&Entry> = indices.iter().map(|index| entries[*index]).collect();
-            match call(topic, &batch).await {
-                Ok(results) => self.note_results(&indices, results),
-                Err(error) => self.note_error(&indices, &error),
-            }
+    /// The entries of the next call; none where all is known.
+    fn next(&mut self) -> Vec<usize> {
+        let count = self.entries.len();
+        let pending = |index: &usize| !self.entries[*index].is_final;
+        if !self.is_split {
+            return (0..count).filter(pending).collect();
         }
+        let next = (self.cursor..self.cursor + count).map(|index| index % count).find(pending);
+        self.cursor = next.map_or(0, |index| index + 1);
+        next.into_iter().collect()
     }
 
-    fn note_results(&mut self, indices: &[usize], results: Vec<EntryResult>) {
-        for (index, result) in indices.iter().zip(results) {
-            self.fates[*index] = Some(fate_of(result));
+    /// Notes what a call told; answers with how long to pause before the next.
+    fn note(&mut self, indices: &[usize], result: Result<Vec<EntryResult>, CallError>) -> Duration {
+        match result {
+            Ok(results) => {
+                self.calls_failed = 0;
+                let fates: Vec<Fate> = results.into_iter().map(fate_of).collect();
+                indices.iter().zip(fates).map(|(index, fate)| self.entries[*index].note(fate)).max()
+            }
+            Err(error) => Some(self.note_error(indices, &error)),
         }
+        .unwrap_or(Duration::ZERO)
     }
 
-    fn note_error(&mut self, indices: &[usize], error: &CallError) {
+    fn note_error(&mut self, indices: &[usize], error: &CallError) -> Duration {
         let message = error.to_string();
-        let fate = match error.trouble {
-            Trouble::Refused if indices.len() > 1 => {
+        let is_denied = match error.trouble {
+            Trouble::Refused => {
+                if let [only] = indices {
+                    self.entries[*only].note(Fate::Refused { message });
+                }
                 self.is_split = true;
-                return;
+                return Duration::ZERO;
             }
-            Trouble::Refused => Fate::Refused { message },
-            Trouble::Denied => Fate::Left { message, is_denied: true },
-            Trouble::Unavailable => Fate::Left { message, is_denied: false },
+            Trouble::Denied => true,
+            Trouble::Unavailable => false,
         };
         for index in indices {
-            self.fates[*index] = Some(fate.clone());
+            self.entries[*index].fate = Some(Fate::Left { message: message.clone(), is_denied });
         }
+        self.calls_failed = self.calls_failed.saturating_add(1);
+        self.is_split |= self.calls_failed >= CALLS_BEFORE_SPLIT;
+        pause_after(self.calls_failed, BACKOFF_LAST)
+    }
+
+    fn into_fates(self) -> Vec<Fate> {
+        let untried =
+            || Fate::Left { message: "there was no time for it".to_owned(), is_denied: false };
+        self.entries.into_iter().map(|entry| entry.fate.unwrap_or_else(untried)).collect()
+    }
+}
+
+impl Tried {
+    /// Notes SNS's word on this entry alone; answers with how long to pause.
+    fn note(&mut self, fate: Fate) -> Duration {
+        self.is_final = match &fate {
+            Fate::Published | Fate::Refused { .. } | Fate::Left { is_denied: true, .. } => true,
+            Fate::Left { is_denied: false, .. } => {
+                self.failures += 1;
+                self.failures >= ENTRY_ATTEMPTS_MAX
+            }
+        };
+        self.fate = Some(fate);
+        if self.is_final { Duration::ZERO } else { pause_after(self.failures, BACKOFF_LAST) }
     }
 }
 

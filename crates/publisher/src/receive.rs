@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
     DeleteMessageBatchRequestEntry, Message as SqsMessage, MessageSystemAttributeName,
 };
 use bellwire_schema::limits::SQS_BATCH_ENTRIES_MAX;
@@ -17,10 +18,10 @@ use crate::call::CallError;
 /// `ReceiveMessage`: at most 20 s.
 const POLL_WAIT_S: i32 = 20;
 
-/// How long a received message is ours alone. It outlasts the longest round
-/// (see [`crate::bridge::ROUND_S_MAX`]), so that nothing comes back while it is
-/// still being worked on.
-pub const VISIBILITY_S: i32 = 120;
+/// How long a received message is ours alone, in seconds; while it is being worked
+/// on, that is renewed (see [`IngestQueue::hide`]). Short, so that what a killed
+/// publisher had received comes back soon.
+pub const VISIBILITY_S: u32 = 60;
 
 /// A poll that takes longer than this has lost its connection.
 const POLL_TIMEOUT: Duration = Duration::from_secs(POLL_WAIT_S as u64 + 10);
@@ -36,11 +37,13 @@ pub struct Message {
     pub body: String,
     /// When it was sent, where the queue says so.
     pub sent_at: Option<Timestamp>,
+    /// How often it was received, this time included; at least 1.
+    pub receives: u32,
 }
 
-/// A message that the queue did not delete.
+/// A message for which the queue did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotDeleted {
+pub struct NotDone {
     /// Its place in the call.
     pub index: usize,
     /// The queue's code for why.
@@ -59,7 +62,15 @@ pub trait IngestQueue: Send + Sync {
     fn delete<'a>(
         &'a self,
         receipts: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Vec<NotDeleted>, CallError>>;
+    ) -> BoxFuture<'a, Result<Vec<NotDone>, CallError>>;
+
+    /// Lets nobody else receive these messages, each for so many seconds from
+    /// now (0: everybody may at once), at most ten; answers with those for which
+    /// that failed.
+    fn hide<'a>(
+        &'a self,
+        receipts: &'a [(&'a str, u32)],
+    ) -> BoxFuture<'a, Result<Vec<NotDone>, CallError>>;
 }
 
 /// The ingest queue on SQS.
@@ -88,8 +99,9 @@ impl SqsIngestQueue {
             .queue_url(&self.url)
             .max_number_of_messages(SQS_BATCH_ENTRIES_MAX as i32)
             .wait_time_seconds(POLL_WAIT_S)
-            .visibility_timeout(VISIBILITY_S)
+            .visibility_timeout(VISIBILITY_S as i32)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .customize()
             .config_override(aws_sdk_sqs::Config::builder().timeout_config(patient))
             .send()
@@ -98,7 +110,7 @@ impl SqsIngestQueue {
         Ok(answer.messages.unwrap_or_default().into_iter().map(message_of).collect())
     }
 
-    async fn delete_batch(&self, receipts: &[&str]) -> Result<Vec<NotDeleted>, CallError> {
+    async fn delete_batch(&self, receipts: &[&str]) -> Result<Vec<NotDone>, CallError> {
         let mut request = self.client.delete_message_batch().queue_url(&self.url);
         for (index, receipt) in receipts.iter().enumerate() {
             let entry = DeleteMessageBatchRequestEntry::builder()
@@ -112,22 +124,48 @@ impl SqsIngestQueue {
             .send()
             .await
             .map_err(|error| CallError::of("sqs:DeleteMessageBatch", &error))?;
-        let mut answers: HashMap<usize, Option<NotDeleted>> = HashMap::new();
-        for done in &answer.successful {
-            answers.extend(done.id.parse().ok().map(|index| (index, None)));
-        }
-        for failed in answer.failed {
-            let Ok(index) = failed.id.parse() else { continue };
-            let is_permanent = failed.sender_fault;
-            answers.insert(index, Some(NotDeleted { index, code: failed.code, is_permanent }));
-        }
-        // What the answer does not mention is not deleted as far as we know.
-        let unmentioned =
-            |index| NotDeleted { index, code: "NoResult".to_owned(), is_permanent: false };
-        Ok((0..receipts.len())
-            .filter_map(|index| answers.remove(&index).unwrap_or_else(|| Some(unmentioned(index))))
-            .collect())
+        let done = answer.successful.iter().map(|done| done.id.as_str());
+        Ok(not_done(receipts.len(), done, answer.failed))
     }
+
+    async fn hide_batch(&self, receipts: &[(&str, u32)]) -> Result<Vec<NotDone>, CallError> {
+        let mut request = self.client.change_message_visibility_batch().queue_url(&self.url);
+        for (index, (receipt, seconds)) in receipts.iter().enumerate() {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(*receipt)
+                .visibility_timeout(i32::try_from(*seconds).unwrap_or(i32::MAX))
+                .build()
+                .expect("id and receipt are set");
+            request = request.entries(entry);
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| CallError::of("sqs:ChangeMessageVisibilityBatch", &error))?;
+        let done = answer.successful.iter().map(|done| done.id.as_str());
+        Ok(not_done(receipts.len(), done, answer.failed))
+    }
+}
+
+/// What of a batch call's entries, whose ids are their places, was not done.
+fn not_done<'a>(
+    count: usize,
+    done: impl Iterator<Item = &'a str>,
+    failed: Vec<BatchResultErrorEntry>,
+) -> Vec<NotDone> {
+    let mut answers: HashMap<usize, Option<NotDone>> = HashMap::new();
+    answers.extend(done.filter_map(|id| Some((id.parse().ok()?, None))));
+    for failed in failed {
+        let Ok(index) = failed.id.parse() else { continue };
+        let is_permanent = failed.sender_fault;
+        answers.insert(index, Some(NotDone { index, code: failed.code, is_permanent }));
+    }
+    // What the answer does not mention is not done as far as we know.
+    let unmentioned = |index| NotDone { index, code: "NoResult".to_owned(), is_permanent: false };
+    (0..count)
+        .filter_map(|index| answers.remove(&index).unwrap_or_else(|| Some(unmentioned(index))))
+        .collect()
 }
 
 impl IngestQueue for SqsIngestQueue {
@@ -138,20 +176,30 @@ impl IngestQueue for SqsIngestQueue {
     fn delete<'a>(
         &'a self,
         receipts: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Vec<NotDeleted>, CallError>> {
+    ) -> BoxFuture<'a, Result<Vec<NotDone>, CallError>> {
         Box::pin(self.delete_batch(receipts))
+    }
+
+    fn hide<'a>(
+        &'a self,
+        receipts: &'a [(&'a str, u32)],
+    ) -> BoxFuture<'a, Result<Vec<NotDone>, CallError>> {
+        Box::pin(self.hide_batch(receipts))
     }
 }
 
 fn message_of(message: SqsMessage) -> Message {
-    let sent_at = message
-        .attributes
-        .as_ref()
-        .and_then(|attributes| attributes.get(&MessageSystemAttributeName::SentTimestamp))
+    let attribute = |name: MessageSystemAttributeName| {
+        message.attributes.as_ref().and_then(|attributes| attributes.get(&name))
+    };
+    let sent_at = attribute(MessageSystemAttributeName::SentTimestamp)
         .and_then(|milliseconds| milliseconds.parse().ok())
         .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
+    let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
+        .and_then(|count| count.parse().ok());
     Message {
         sent_at,
+        receives: receives.unwrap_or(1),
         id: message.message_id.unwrap_or_default(),
         receipt: message.receipt_handle.unwrap_or_default(),
         body: message.body.unwrap_or_default(),

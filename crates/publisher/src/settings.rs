@@ -50,7 +50,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", env = "BELLWIRE_ADDRESS_FILE")]
     pub address_file: Option<PathBuf>,
     /// How many batches of messages are worked on together, 1 to 64.
-    #[arg(long, value_name = "N", env = "BELLWIRE_CONCURRENCY", default_value = "4")]
+    #[arg(long, value_name = "N", env = "BELLWIRE_CONCURRENCY", default_value = "16")]
     pub concurrency: String,
     /// How long to wait, when asked to stop, for what was received; in seconds.
     #[arg(long, value_name = "SECONDS", env = "BELLWIRE_DRAIN_TIMEOUT_S", default_value = "20")]

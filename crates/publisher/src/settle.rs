@@ -10,6 +10,11 @@ use crate::route::Skip;
 /// How often a deletion is tried.
 const ATTEMPTS_MAX: u32 = 3;
 
+/// How long a message that was left is hidden the first time, in seconds, and at
+/// most. A thousand receives, after which SQS gives a message up, last ten days.
+const LEFT_FIRST_S: u32 = 2;
+const LEFT_LAST_S: u32 = 900;
+
 /// What became of one record of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -93,6 +98,29 @@ async fn delete_batch(queue: &dyn IngestQueue, batch: &[&Message]) -> usize {
     batch.len() - given_up - pending.len()
 }
 
+/// Makes what is left come back: at once where the publisher stops, else after a
+/// pause that doubles with each receive, so that what fails again and again does
+/// not use up its receives within minutes.
+pub async fn leave(queue: &dyn IngestQueue, messages: &[&Message], is_stopping: bool) {
+    for batch in messages.chunks(SQS_BATCH_ENTRIES_MAX) {
+        let receipts: Vec<(&str, u32)> = batch
+            .iter()
+            .map(|message| (message.receipt.as_str(), hidden_s(message.receives, is_stopping)))
+            .collect();
+        // Where it fails they come back when the time is up that they are hidden for.
+        if let Err(error) = queue.hide(&receipts).await {
+            tracing::debug!(%error, "messages left as they are");
+        }
+    }
+}
+
+fn hidden_s(receives: u32, is_stopping: bool) -> u32 {
+    match is_stopping {
+        true => 0,
+        false => LEFT_FIRST_S.saturating_mul(1 << (receives.max(1) - 1).min(16)).min(LEFT_LAST_S),
+    }
+}
+
 fn log_kept(message: &Message, reason: &str) {
     tracing::warn!(
         message_id = message.id,
@@ -110,6 +138,14 @@ mod tests {
         Outcome::Skipped(Skip::TestEvent),
         Outcome::Quarantined(DeadReason::Undecodable),
     ];
+
+    #[test]
+    fn what_is_left_comes_back_later_each_time_and_at_once_at_the_end() {
+        let hidden: Vec<u32> = (0..12).map(|receives| hidden_s(receives, false)).collect();
+        assert_eq!(hidden, [2, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]);
+        assert_eq!(hidden_s(u32::MAX, false), 900);
+        assert_eq!(hidden_s(7, true), 0);
+    }
 
     /// Every list of outcomes of up to four records.
     #[test]

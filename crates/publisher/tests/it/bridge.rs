@@ -1,15 +1,17 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwire_publisher::bridge::Round;
 use bellwire_publisher::call::Trouble;
 use bellwire_publisher::publish::EntryResult;
+use bellwire_publisher::receive::{Message, VISIBILITY_S};
 use bellwire_schema::completion::CompletionOrigin;
 use bellwire_schema::dead_letter::{DeadReason, Hop};
 use bellwire_schema::limits::HOP_MAX;
 use bellwire_schema::{EventContext, Stage};
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fakes::{FakeObjects, FakeOrigins, FakeTopic, World, call_error, failed, message};
@@ -272,14 +274,14 @@ async fn a_queue_that_fails_is_asked_again_later() {
     assert_eq!(world.deleted(), ["r0"]);
 }
 
-/// While the topic is down, receiving only brings messages nearer to the dead queue.
+/// While the topic is down, receiving only brings messages nearer to the dead
+/// queue: what was received is held, and hidden from others; nothing more comes.
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_is_down_slows_the_receiving() {
-    let calls: Arc<Mutex<Vec<tokio::time::Instant>>> = Arc::default();
-    let seen = calls.clone();
-    let topic = FakeTopic::acting(move |_| {
-        calls.lock().unwrap().push(tokio::time::Instant::now());
-        Err(call_error(Trouble::Denied))
+async fn an_outage_of_hours_costs_no_message_a_second_receive() {
+    let up_at = Instant::now() + Duration::from_secs(6 * 3_600);
+    let topic = FakeTopic::acting(move |entries| match Instant::now() < up_at {
+        true => Err(call_error(Trouble::Denied)),
+        false => Ok(vec![EntryResult::Accepted; entries.len()]),
     });
     let world = World::with_topic(topic);
     for number in 0..40 {
@@ -288,11 +290,43 @@ async fn a_topic_that_is_down_slows_the_receiving() {
     }
     let shutdown = CancellationToken::new();
     let bridge = Arc::new(world.bridge());
-    let running = tokio::spawn(bridge.run(1, shutdown.clone(), Duration::ZERO));
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    shutdown.cancel();
-    running.await.unwrap().unwrap();
-    let calls = seen.lock().unwrap().len();
-    assert!((2..40).contains(&calls), "{calls} calls in a minute");
+    let running = tokio::spawn(bridge.run(3, shutdown.clone(), Duration::from_secs(20)));
+    tokio::time::sleep_until(up_at - Duration::from_secs(1)).await;
+    assert_eq!(world.queue.to_receive.lock().unwrap().len(), 37, "a batch for each pipeline");
     assert!(world.deleted().is_empty());
+    let hidden = world.hidden();
+    let times = hidden.iter().filter(|(receipt, _)| receipt == "r0").count();
+    assert_eq!(times, 6 * 3_600 / 20 - 1, "hidden anew every 20 s");
+    assert!(hidden.iter().all(|(_, seconds)| *seconds == VISIBILITY_S));
+    tokio::time::sleep_until(up_at + Duration::from_secs(120)).await;
+    assert_eq!(world.deleted().len(), 40);
+    shutdown.cancel();
+    assert_eq!(running.await.unwrap().unwrap(), 0);
+    assert_eq!(world.counts.of("left"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_an_outage_gives_its_messages_back_at_once() {
+    let world = World::with_topic(FakeTopic::acting(|_| Err(call_error(Trouble::Unavailable))));
+    let batch = vec![message(0, &s3_body(&["raw/a.csv"]))];
+    world.queue.to_receive.lock().unwrap().push_back(Ok(batch));
+    let shutdown = CancellationToken::new();
+    let bridge = Arc::new(world.bridge());
+    let running = tokio::spawn(bridge.run(2, shutdown.clone(), Duration::from_secs(20)));
+    world.topic.entered.notified().await;
+    let begin = Instant::now();
+    shutdown.cancel();
+    assert_eq!(running.await.unwrap().unwrap(), 0, "nothing is left in work");
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    assert_eq!(world.hidden().last(), Some(&("r0".to_owned(), 0)));
+    assert_eq!(world.counts.of("left"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_comes_back_later_each_time() {
+    let objects = FakeObjects { trouble: Some(Trouble::Unavailable), ..FakeObjects::default() };
+    let world = World { objects: Arc::new(objects), ..World::default() };
+    let again = Message { receives: 4, ..message(1, &s3_body(&["models/m"])) };
+    world.bridge().work(&[message(0, &s3_body(&["models/m"])), again]).await;
+    assert_eq!(world.hidden(), [("r0".to_owned(), 2), ("r1".to_owned(), 16)]);
 }

@@ -8,9 +8,9 @@ use bellwire_publisher::call::{CallError, Trouble};
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::enrich::{LookUpError, Objects, RunOrigins};
 use bellwire_publisher::pack::Entry;
-use bellwire_publisher::publish::{EntryResult, Topic};
+use bellwire_publisher::publish::{EntryResult, Outlet, Topic};
 use bellwire_publisher::quarantine::DeadQueue;
-use bellwire_publisher::receive::{IngestQueue, Message, NotDeleted};
+use bellwire_publisher::receive::{IngestQueue, Message, NotDone};
 use bellwire_publisher::route::ObjectRef;
 use bellwire_publisher::spans::TopicName;
 use bellwire_schema::completion::CompletionOrigin;
@@ -37,6 +37,7 @@ pub(crate) fn message(number: usize, body: &str) -> Message {
         receipt: format!("r{number}"),
         body: body.to_owned(),
         sent_at: None,
+        receives: 1,
     }
 }
 
@@ -123,7 +124,7 @@ impl Topic for FakeTopic {
 
 /// What the queue does with one deletion.
 pub(crate) type DeleteAct =
-    Box<dyn FnMut(&[&str]) -> Result<Vec<NotDeleted>, CallError> + Send + Sync>;
+    Box<dyn FnMut(&[&str]) -> Result<Vec<NotDone>, CallError> + Send + Sync>;
 
 /// A queue of batches to be received; then it waits for ever.
 #[derive(Default)]
@@ -133,6 +134,8 @@ pub(crate) struct FakeQueue {
     /// Receipts that were deleted.
     pub(crate) deleted: Mutex<Vec<String>>,
     pub(crate) delete_calls: Mutex<usize>,
+    /// Receipts that were hidden, each with its seconds.
+    pub(crate) hidden: Mutex<Vec<(String, u32)>>,
 }
 
 impl IngestQueue for FakeQueue {
@@ -150,7 +153,7 @@ impl IngestQueue for FakeQueue {
     fn delete<'a>(
         &'a self,
         receipts: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Vec<NotDeleted>, CallError>> {
+    ) -> BoxFuture<'a, Result<Vec<NotDone>, CallError>> {
         async move {
             *self.delete_calls.lock().unwrap() += 1;
             let not_deleted = match self.act.lock().unwrap().as_mut() {
@@ -162,6 +165,19 @@ impl IngestQueue for FakeQueue {
                 (0..receipts.len()).filter(is_deleted).map(|index| receipts[index].to_owned());
             self.deleted.lock().unwrap().extend(deleted);
             Ok(not_deleted)
+        }
+        .boxed()
+    }
+
+    fn hide<'a>(
+        &'a self,
+        receipts: &'a [(&'a str, u32)],
+    ) -> BoxFuture<'a, Result<Vec<NotDone>, CallError>> {
+        async move {
+            let receipts =
+                receipts.iter().map(|(receipt, seconds)| ((*receipt).to_owned(), *seconds));
+            self.hidden.lock().unwrap().extend(receipts);
+            Ok(Vec::new())
         }
         .boxed()
     }
@@ -251,12 +267,20 @@ impl World {
     pub(crate) fn bridge(&self) -> Bridge {
         let edges = Edges {
             queue: self.queue.clone(),
-            topic: self.topic.clone(),
+            outlet: self.outlet(),
             dead: self.dead.clone(),
             objects: self.objects.clone(),
             origins: self.origins.clone(),
         };
         Bridge::new(rules(), edges, QUEUE_ARN.to_owned(), self.counts.clone())
+    }
+
+    pub(crate) fn outlet(&self) -> Arc<Outlet> {
+        Arc::new(Outlet::new(self.topic.clone(), 16))
+    }
+
+    pub(crate) fn hidden(&self) -> Vec<(String, u32)> {
+        self.queue.hidden.lock().unwrap().clone()
     }
 
     pub(crate) fn deleted(&self) -> Vec<String> {

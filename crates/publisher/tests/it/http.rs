@@ -5,6 +5,7 @@ use bellwire_publisher::counts::Counts;
 use bellwire_publisher::ingest::{Ingest, REQUESTS_MAX, serve};
 use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::EntryResult;
+use bellwire_publisher::publish::Outlet;
 use bellwire_schema::limits::{HOP_MAX, SNS_MESSAGE_BYTES_MAX};
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -26,7 +27,11 @@ struct Server {
 impl Server {
     async fn start(topic: FakeTopic) -> Self {
         let topic = Arc::new(topic);
-        let ingest = Ingest::new(&workflow(), topic.clone(), Arc::new(Counts::default()));
+        let ingest = Ingest::new(
+            &workflow(),
+            Arc::new(Outlet::new(topic.clone(), 16)),
+            Arc::new(Counts::default()),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();

@@ -1,11 +1,11 @@
 use bellwire_publisher::call::Trouble;
-use bellwire_publisher::receive::{Message, NotDeleted};
+use bellwire_publisher::receive::{Message, NotDone};
 use bellwire_publisher::settle::delete;
 
 use crate::fakes::{FakeQueue, call_error, message};
 
 fn acting(
-    act: impl FnMut(&[&str]) -> Result<Vec<NotDeleted>, bellwire_publisher::call::CallError>
+    act: impl FnMut(&[&str]) -> Result<Vec<NotDone>, bellwire_publisher::call::CallError>
     + Send
     + Sync
     + 'static,
@@ -34,7 +34,7 @@ async fn a_deletion_that_failed_alone_is_tried_again_alone() {
             .enumerate()
             .filter_map(|(index, receipt)| {
                 let is_permanent = fails(receipt)?;
-                Some(NotDeleted { index, code: "Scripted".to_owned(), is_permanent })
+                Some(NotDone { index, code: "Scripted".to_owned(), is_permanent })
             })
             .collect())
     });

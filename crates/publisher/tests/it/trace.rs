@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::ingest::{Ingest, serve};
+use bellwire_publisher::publish::Outlet;
 use bellwire_schema::EventContext;
 use opentelemetry::trace::{SpanId, SpanKind, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
@@ -91,7 +92,11 @@ async fn a_batch_of_several_traces_is_linked_and_child_of_none() {
 async fn a_request_s_span_stands_between_its_caller_and_the_event() {
     let (exporter, _guard) = recording();
     let topic = Arc::new(FakeTopic::default());
-    let ingest = Ingest::new(&workflow(), topic.clone(), Arc::new(Counts::default()));
+    let ingest = Ingest::new(
+        &workflow(),
+        Arc::new(Outlet::new(topic.clone(), 16)),
+        Arc::new(Counts::default()),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
     let stop = CancellationToken::new();

@@ -10,7 +10,7 @@ use bellwire_publisher::call::Trouble;
 use bellwire_publisher::enrich::{Objects, S3Objects};
 use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::{EntryResult, SnsTopic, Topic};
-use bellwire_publisher::receive::{IngestQueue, NotDeleted, SqsIngestQueue};
+use bellwire_publisher::receive::{IngestQueue, NotDone, SqsIngestQueue};
 use bellwire_publisher::route::ObjectRef;
 use bellwire_schema::Envelope;
 use tokio::net::TcpListener;
@@ -86,7 +86,7 @@ async fn each_deletion_s_own_result_is_read_out_of_a_200() {
     let url = config.endpoint_url().unwrap().to_owned() + "/123456789012/wine-ingest";
     let queue = SqsIngestQueue::new(aws_sdk_sqs::Client::new(&config), url);
     let kept =
-        |index, code: &str, is_permanent| NotDeleted { index, code: code.to_owned(), is_permanent };
+        |index, code: &str, is_permanent| NotDone { index, code: code.to_owned(), is_permanent };
     assert_eq!(
         queue.delete(&["a", "b", "c"]).await.unwrap(),
         [kept(0, "NoResult", false), kept(1, "ReceiptHandleIsInvalid", true)]
