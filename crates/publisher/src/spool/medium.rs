@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, Database, StorageBackend};
+use redb::{Builder, Database, RepairSession, StorageBackend};
 
 use super::SpoolError;
 
@@ -33,6 +33,7 @@ impl Medium {
                     let cause = "the file is empty".to_owned();
                     return Err(SpoolError::Damaged { path: self.path(), cause });
                 }
+                builder.set_repair_callback(refuse_to_go_back);
                 builder.create(path)
             }
             Self::Backend(backend) => builder.create_with_backend(Shared(Arc::clone(backend))),
@@ -68,6 +69,10 @@ impl Medium {
             redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
                 SpoolError::InUse { path }
             }
+            redb::Error::RepairAborted => {
+                let cause = "its newest commit is not whole".to_owned();
+                SpoolError::Damaged { path, cause }
+            }
             redb::Error::Corrupted(cause) => SpoolError::Damaged { path, cause },
             redb::Error::Io(source) => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -84,6 +89,17 @@ impl Medium {
             },
             other => SpoolError::Storage { path, source: Box::new(other) },
         }
+    }
+}
+
+/// Keeps redb from answering a newest commit that does not verify with the one before,
+/// and saying nothing. It takes the newest for one that was torn, whose callers were not
+/// told; but it may as well have been acknowledged and damaged later, and only a search
+/// of the file brings back what was in it. redb reports progress between nothing and
+/// the second of its three passes only then.
+fn refuse_to_go_back(session: &mut RepairSession) {
+    if session.progress() > 0.0 && session.progress() < 0.5 {
+        session.abort();
     }
 }
 

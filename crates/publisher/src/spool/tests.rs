@@ -254,91 +254,97 @@ async fn those_of_a_failed_commit_are_told() {
     assert_eq!(bodies(&kept), [r#"{"number":0}"#, r#"{"number":2}"#]);
 }
 
-/// Writes a spool of records of many sizes, half of them removed again; answers with
-/// what is left, and leaves the file as a crash would if `is_crashed`.
-fn filled(place: &Place, is_crashed: bool, random: &mut fastrand::Rng) -> Vec<Stored> {
-    let store = place.store();
-    for number in 0..40_u32 {
-        let body = format!("{number}:{}", "x".repeat(random.usize(0..6000)));
-        append(&store, &[record(body)]);
-    }
-    store.commit(&[], &(1..=20).collect::<Vec<_>>(), now()).unwrap();
-    append(&store, &[record("last")]);
-    let kept = all(&store);
-    if is_crashed {
-        let copy = fs::read(place.file()).unwrap();
-        drop(store);
-        fs::write(place.file(), copy).unwrap();
-    }
-    kept
+/// A spool's file with records of many sizes, of which the first half was removed.
+struct Filled {
+    bytes: Vec<u8>,
+    kept: Vec<String>,
 }
 
-/// Damages a file, opens it, and proves that of what was kept only `lost_max` records
-/// are missing, in order, and that the damaged file is still there.
-fn recover(seed: u64, is_crashed: bool, lost_max: usize, damage: impl FnOnce(&mut Vec<u8>)) {
-    let place = Place::new();
-    let mut random = fastrand::Rng::with_seed(seed);
-    let kept = filled(&place, is_crashed, &mut random);
-    let mut bytes = fs::read(place.file()).unwrap();
-    damage(&mut bytes);
-    fs::write(place.file(), &bytes).unwrap();
+impl Filled {
+    /// As an orderly end leaves it, or as a crash does.
+    fn new(is_crashed: bool) -> Self {
+        let place = Place::new();
+        let mut random = fastrand::Rng::with_seed(1);
+        let store = place.store();
+        for number in 0..40_u32 {
+            let body = format!("<{number}>{}", "x".repeat(random.usize(0..6000)));
+            append(&store, &[record(body)]);
+        }
+        store.commit(&[], &(1..=20).collect::<Vec<_>>(), now()).unwrap();
+        append(&store, &[record("<last>")]);
+        let kept = bodies(&all(&store));
+        let crashed = fs::read(place.file()).unwrap();
+        drop(store);
+        let bytes = if is_crashed { crashed } else { fs::read(place.file()).unwrap() };
+        Self { bytes, kept }
+    }
 
-    let opened = Store::open(&place.file(), LIMITS).unwrap();
-    let found = bodies(&all(&opened.store));
-    let expected = bodies(&kept);
-    let missing = expected.iter().filter(|body| !found.contains(body)).count();
-    let Some(recovery) = opened.recovery else {
-        assert_eq!(missing, 0, "seed {seed}: {missing} records were lost, and nobody was told");
-        return;
-    };
-    assert!(missing <= lost_max, "seed {seed}: {missing} records were lost: {recovery:?}");
-    assert_eq!(recovery.records, found.len() as u64);
-    assert_eq!(opened.store.depth().events, recovery.records);
-    let in_order: Vec<_> = expected.iter().filter(|body| found.contains(body)).collect();
-    let recovered: Vec<_> = found.iter().filter(|body| expected.contains(body)).collect();
-    assert_eq!(recovered, in_order, "seed {seed}");
-    assert_eq!(fs::metadata(&recovery.set_aside).unwrap().len(), bytes.len() as u64);
-    // The new file is whole.
-    drop(opened.store);
-    assert_eq!(bodies(&all(&place.store())), found);
+    /// Damages the file, opens it, and proves that all was there or it was told; that
+    /// what is missing are at most `lost_max` records; and that nothing was deleted.
+    /// Answers with what was not there.
+    fn recover(&self, lost_max: usize, name: &str, damage: impl FnOnce(&mut Vec<u8>)) -> Vec<&str> {
+        let place = Place::new();
+        let mut bytes = self.bytes.clone();
+        damage(&mut bytes);
+        fs::write(place.file(), &bytes).unwrap();
+        let opened = Store::open(&place.file(), LIMITS).unwrap();
+        let found = bodies(&all(&opened.store));
+        let is_there = |body: &&String| found.contains(body);
+        let missing: Vec<&str> =
+            self.kept.iter().filter(|body| !is_there(body)).map(String::as_str).collect();
+        let Some(recovery) = opened.recovery else {
+            assert_eq!(found, self.kept, "{name}: it was lost, and nobody was told");
+            return missing;
+        };
+        assert!(missing.len() <= lost_max, "{name}: lost {}: {recovery:?}", missing.len());
+        assert_eq!(recovery.records, found.len() as u64);
+        assert_eq!(opened.store.depth().events, recovery.records);
+        let in_order: Vec<_> = self.kept.iter().filter(is_there).collect();
+        let recovered: Vec<_> = found.iter().filter(|body| self.kept.contains(body)).collect();
+        assert_eq!(recovered, in_order, "{name}");
+        let set_aside = fs::read(&recovery.set_aside).unwrap();
+        assert!(set_aside == bytes, "{name}: the damaged file was changed");
+        // The new file is whole, and alone beside the old one.
+        drop(opened.store);
+        assert_eq!(bodies(&all(&place.store())), found, "{name}");
+        assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 2);
+        missing
+    }
 }
 
 #[test]
 fn a_damaged_file_is_set_aside_and_what_is_whole_recovered() {
     for is_crashed in [false, true] {
-        recover(1, is_crashed, 0, |bytes| bytes[..512].fill(0));
-        recover(2, is_crashed, 0, |bytes| bytes[..4096].fill(0xff));
-        recover(3, is_crashed, 41, |bytes| bytes.truncate(bytes.len() / 2));
-        recover(4, is_crashed, 41, |bytes| bytes.truncate(100));
-        recover(5, is_crashed, 41, Vec::clear);
-        for seed in 0..60 {
+        let filled = Filled::new(is_crashed);
+        filled.recover(0, "zeros", |bytes| bytes[..512].fill(0));
+        filled.recover(0, "ones", |bytes| bytes[..4096].fill(0xff));
+        filled.recover(21, "half", |bytes| bytes.truncate(bytes.len() / 2));
+        filled.recover(21, "stump", |bytes| bytes.truncate(100));
+        filled.recover(21, "empty", Vec::clear);
+        for seed in 0..100 {
             let mut random = fastrand::Rng::with_seed(seed);
-            recover(seed, is_crashed, 1, |bytes| {
-                let position = random.usize(0..bytes.len());
-                bytes[position] ^= 1 << random.u8(0..8);
-            });
+            let position = random.usize(0..filled.bytes.len());
+            let name = format!("crashed {is_crashed}, seed {seed}, bit at {position}");
+            filled.recover(1, &name, |bytes| bytes[position] ^= 1 << random.u8(0..8));
         }
     }
 }
 
 #[test]
 fn one_wrong_bit_in_a_record_costs_that_record_and_no_removed_one_comes_back() {
-    let place = Place::new();
-    let kept = filled(&place, false, &mut fastrand::Rng::with_seed(7));
-    let mut bytes = fs::read(place.file()).unwrap();
-    for position in 0..bytes.len() - 3 {
-        if &bytes[position..position + 3] == b"30:" {
-            bytes[position + 1] ^= 1;
+    for is_crashed in [false, true] {
+        let filled = Filled::new(is_crashed);
+        for wanted in ["<20>", "<30>", "<last>"] {
+            let missing = filled.recover(1, wanted, |bytes| {
+                for position in 0..bytes.len() - wanted.len() {
+                    if bytes[position..].starts_with(wanted.as_bytes()) {
+                        bytes[position + 1] ^= 1;
+                    }
+                }
+            });
+            assert!(missing.len() == 1 && missing[0].starts_with(wanted), "{missing:?}");
         }
     }
-    fs::write(place.file(), &bytes).unwrap();
-    let opened = Store::open(&place.file(), LIMITS).unwrap();
-    let recovery = opened.recovery.unwrap();
-    assert_eq!(recovery.records, kept.len() as u64 - 1);
-    let expected: Vec<_> =
-        bodies(&kept).into_iter().filter(|body| !body.starts_with("30:")).collect();
-    assert_eq!(bodies(&all(&opened.store)), expected);
-    assert!(fs::read(recovery.set_aside).unwrap().len() >= bytes.len());
 }
 
 /// A request that was under way when the power went.
