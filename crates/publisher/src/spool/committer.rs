@@ -15,11 +15,14 @@ use super::{AppendError, RemoveError, SpoolError};
 /// are fewer.
 const BYTES_PER_COMMIT_MAX: u64 = 8 * 1024 * 1024;
 
+/// Where the one who asked waits.
+type Answer<E> = oneshot::Sender<Result<(), E>>;
+
 /// What the thread is asked for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Append { records: Vec<Record>, answer: oneshot::Sender<Result<(), AppendError>> },
-    Remove { sequences: Vec<u64>, answer: oneshot::Sender<Result<(), RemoveError>> },
+    Append { records: Vec<Record>, answer: Answer<AppendError> },
+    Remove { sequences: Vec<u64>, answer: Answer<RemoveError> },
 }
 
 /// The thread's belongings.
@@ -75,12 +78,12 @@ impl Committer {
 /// What goes into one commit.
 #[derive(Default)]
 struct Group {
-    appends: Vec<(Vec<Record>, oneshot::Sender<Result<(), AppendError>>)>,
+    appends: Vec<(Vec<Record>, Answer<AppendError>)>,
     removals: Vec<u64>,
-    removers: Vec<oneshot::Sender<Result<(), RemoveError>>>,
-    /// Records appended and removed.
+    removers: Vec<Answer<RemoveError>>,
+    /// How many records are appended and removed.
     records: usize,
-    /// Bytes appended.
+    /// How many bytes are appended.
     bytes: u64,
 }
 
