@@ -23,6 +23,8 @@ pub mod receive;
 pub mod ingest;
 pub mod problem;
 
+pub mod spool;
+
 pub mod decode;
 
 pub mod route;
