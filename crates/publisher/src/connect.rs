@@ -15,7 +15,7 @@ use crate::bridge::{Bridge, Edges};
 use crate::call::{CallError, Trouble};
 use crate::counts::Counts;
 use crate::enrich::{LedgerOrigins, S3Objects};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, PublishNow};
 use crate::publish::SnsTopic;
 use crate::quarantine::SqsDeadQueue;
 use crate::receive::SqsIngestQueue;
@@ -132,8 +132,10 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let counts = Arc::new(Counts::default());
     let rules = Rules::new(&settings.workflow, deployment, &place);
     let queue_arn = place.queue_arn(&ingest_queue);
+    let admit = PublishNow::new(edges.topic.clone(), counts.clone());
+    let ingest = Ingest::new(&settings.workflow, edges.topic.name().clone(), Arc::new(admit));
     Ok(Connected {
-        ingest: Ingest::new(&settings.workflow, edges.topic.clone(), counts.clone()),
+        ingest: ingest.with_token(settings.token.clone()),
         bridge: Bridge::new(rules, edges, queue_arn, counts.clone()),
         counts,
         place,

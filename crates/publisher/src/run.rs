@@ -1,16 +1,14 @@
 //! A publisher's life: connect, listen, bridge, stop.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::BridgeError;
 use crate::connect::{ConnectError, Connected, connect};
-use crate::ingest::{serve, write_address};
+use crate::ingest::{Listen, ListenError, serve, write_address};
 use crate::settings::Settings;
 
 /// Why a publisher ended without being asked to.
@@ -25,9 +23,9 @@ pub enum RunError {
     )]
     Listen {
         /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
+        address: Listen,
+        /// Why.
+        source: ListenError,
     },
     /// The address file cannot be written.
     #[error("cannot write {}: check --address-file", path.display())]
@@ -55,14 +53,14 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         () = shutdown.cancelled() => return Ok(()),
         connected = connect(&settings) => connected?,
     };
-    let listener = TcpListener::bind(settings.listen)
+    let listener = settings
+        .listen
+        .bind()
         .await
-        .map_err(|source| RunError::Listen { address: settings.listen, source })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| RunError::Listen { address: settings.listen, source })?;
+        .map_err(|source| RunError::Listen { address: settings.listen.clone(), source })?;
+    let address = listener.address().clone();
     if let Some(path) = &settings.address_file {
-        write_address(path, address)
+        write_address(path, &address)
             .map_err(|source| RunError::AddressFile { path: path.clone(), source })?;
     }
     tracing::info!(
