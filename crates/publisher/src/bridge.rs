@@ -50,7 +50,7 @@ const BATCHES_MAX: usize = 4;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// The part of a drain's time after which nothing waits for the topic any more.
-const GIVE_UP_AT: f64 = 0.75;
+pub(crate) const GIVE_UP_AT: f64 = 0.75;
 
 /// What the bridge stands between.
 #[derive(Clone)]

@@ -10,17 +10,21 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::config::ProvideCredentials as _;
 use bellwire_ledger::Ledger;
 use bellwire_schema::Place;
+use bellwire_schema::workflow::{Source, SourceKind};
 
 use crate::bridge::{Bridge, Edges};
 use crate::call::{CallError, Trouble};
 use crate::counts::Counts;
 use crate::enrich::{LedgerOrigins, S3Objects};
 use crate::ingest::Ingest;
+use crate::outbox::Outbox;
 use crate::publish::{Outlet, SnsTopic};
 use crate::quarantine::SqsDeadQueue;
+use crate::ready::Health;
 use crate::receive::SqsIngestQueue;
 use crate::route::Rules;
 use crate::settings::Settings;
+use crate::spool::{Recovered, Spool, SpoolError};
 
 /// How long one call may take, with what the SDK repeats of it.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,6 +61,9 @@ pub enum ConnectError {
         "no AWS credentials: give the process the workflow's publisher role, by a profile (AWS_PROFILE), AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of its container or instance"
     )]
     NoCredentials(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The spool cannot be opened.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// Nothing answers.
     #[error("{endpoint} cannot be reached: check the network, and AWS_ENDPOINT_URL if it is set")]
     Unreachable {
@@ -93,6 +100,8 @@ pub struct Connected {
     pub bridge: Bridge,
     /// The way in over HTTP.
     pub ingest: Ingest,
+    /// The way of what came in over HTTP.
+    pub outbox: Outbox,
     /// What becomes of events, on both ways.
     pub counts: Arc<Counts>,
     /// Where all that is.
@@ -131,12 +140,41 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let counts = Arc::new(Counts::default());
     let rules = Rules::new(&settings.workflow, deployment, &place);
     let queue_arn = place.queue_arn(&ingest_queue);
-    Ok(Connected {
-        ingest: Ingest::new(&settings.workflow, edges.outlet.clone(), counts.clone()),
-        bridge: Bridge::new(rules, edges, queue_arn, counts.clone()),
-        counts,
-        place,
-    })
+    let http_source = |source: &Source| matches!(source.kind, SourceKind::Http(_));
+    // Without one no event is ever admitted, and no file is needed.
+    let spool = match settings.workflow.sources.iter().any(http_source) {
+        true => open_spool(settings)?,
+        false => Spool::in_memory(settings.spool_limits)?,
+    };
+    let bridge = Bridge::new(rules, edges.clone(), queue_arn, counts.clone());
+    let health = Health {
+        queue: bridge.health(),
+        outlet: edges.outlet.clone(),
+        spool: spool.clone(),
+        limits: settings.spool_limits,
+    };
+    let topic_name = edges.outlet.topic_name().clone();
+    let ingest = Ingest::new(&settings.workflow, topic_name, Arc::new(spool.clone()))
+        .with_token(settings.token.clone())
+        .with_readiness(Arc::new(health));
+    let Edges { outlet, dead, .. } = edges;
+    let outbox = Outbox { spool, outlet, dead, counts: counts.clone() };
+    Ok(Connected { ingest, outbox, bridge, counts, place })
+}
+
+fn open_spool(settings: &Settings) -> Result<Spool, SpoolError> {
+    let (spool, recovered) = Spool::open(&settings.spool, settings.spool_limits)?;
+    if let Some(Recovered { set_aside, records, cause }) = recovered {
+        tracing::error!(
+            set_aside = %set_aside.display(), records, cause,
+            "the spool was damaged: it is set aside, and what was whole in it goes on"
+        );
+    }
+    let events = spool.depth().events;
+    if events > 0 {
+        tracing::info!(events, "the spool has events of before: they are published now");
+    }
+    Ok(spool)
 }
 
 async fn load_config(settings: &Settings) -> Result<SdkConfig, ConnectError> {

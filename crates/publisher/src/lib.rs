@@ -43,6 +43,9 @@ pub mod settle;
 pub mod quarantine;
 
 pub mod bridge;
+pub mod outbox;
+
+pub mod ready;
 
 pub mod call;
 pub mod counts;

@@ -1,6 +1,6 @@
 //! Answers that are no success, as RFC 9457 problem documents.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -19,6 +19,8 @@ pub struct Problem {
     pub members: Map<String, Value>,
     /// Seconds after which the same request may succeed.
     pub retry_after_s: Option<u32>,
+    /// One more header of the answer, which its status asks for.
+    pub header: Option<(HeaderName, &'static str)>,
 }
 
 impl Problem {
@@ -31,13 +33,35 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         let (detail, members) = (detail.into(), Map::new());
-        Self { status, kind, title, detail, members, retry_after_s: None }
+        Self { status, kind, title, detail, members, retry_after_s: None, header: None }
     }
 
     /// The same problem with one more member.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
         self.members.insert(name.to_owned(), value);
+        self
+    }
+
+    /// The same problem with what is wrong with which field.
+    #[must_use]
+    pub fn with_fields<'a>(self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let fields = fields.into_iter();
+        let fields = fields.map(|(field, problem)| json!({ "field": field, "problem": problem }));
+        self.with("problems", fields.collect())
+    }
+
+    /// The same problem, whose answer has one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// The same problem, which may be gone after some seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
         self
     }
 
@@ -59,6 +83,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -1,16 +1,15 @@
 //! A publisher's life: connect, listen, bridge, stop.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::BridgeError;
 use crate::connect::{ConnectError, Connected, connect};
-use crate::ingest::{serve, write_address};
+use crate::ingest::{Listen, ListenError, serve, write_address};
+use crate::outbox::OutboxError;
 use crate::settings::Settings;
 
 /// Why a publisher ended without being asked to.
@@ -25,9 +24,9 @@ pub enum RunError {
     )]
     Listen {
         /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
+        address: Listen,
+        /// Why.
+        source: ListenError,
     },
     /// The address file cannot be written.
     #[error("cannot write {}: check --address-file", path.display())]
@@ -37,6 +36,9 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
+    /// The outbox ended.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// The bridge ended.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
@@ -51,18 +53,18 @@ pub enum RunError {
 ///
 /// Where the publisher could not begin, or ended by itself.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
-    let Connected { bridge, ingest, counts, place } = tokio::select! {
+    let Connected { bridge, ingest, outbox, counts, place } = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         connected = connect(&settings) => connected?,
     };
-    let listener = TcpListener::bind(settings.listen)
+    let listener = settings
+        .listen
+        .bind()
         .await
-        .map_err(|source| RunError::Listen { address: settings.listen, source })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| RunError::Listen { address: settings.listen, source })?;
+        .map_err(|source| RunError::Listen { address: settings.listen.clone(), source })?;
+    let address = listener.address().clone();
     if let Some(path) = &settings.address_file {
-        write_address(path, address)
+        write_address(path, &address)
             .map_err(|source| RunError::AddressFile { path: path.clone(), source })?;
     }
     tracing::info!(
@@ -90,14 +92,22 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         stop.cancel();
         ended
     };
-    let (served, unfinished) = tokio::join!(served, bridged);
-    let unfinished = unfinished?;
+    let published = async {
+        let ended = outbox.run(stop.clone(), drain).await;
+        stop.cancel();
+        ended
+    };
+    let (served, unfinished, spooled) = tokio::join!(served, bridged, published);
+    let (unfinished, spooled) = (unfinished?, spooled?);
     served.map_err(RunError::Serve)?;
     if unfinished > 0 {
         tracing::warn!(
             unfinished,
             "messages were still in work when the drain's time was up: they come back to the queue"
         );
+    }
+    if spooled > 0 {
+        tracing::warn!(spooled, "events stay in the spool: the next start publishes them");
     }
     tracing::info!("publisher stopped: {counts}");
     Ok(())

@@ -11,8 +11,17 @@ use bellwire_schema::names::parse_environment;
 use bellwire_schema::workflow::{Problems, TopicKind, Workflow, read};
 use clap::{Parser, ValueEnum};
 
+use crate::ingest::Listen;
+use crate::ingest::auth::{Token, TokenError};
+use crate::ingest::listen::{SOCKET_PATH_BYTES_MAX, UNIX_PREFIX};
+use crate::spool::Limits;
+
 /// Pipelines that a publisher may have.
 const CONCURRENCY_MAX: usize = 64;
+
+/// The largest spool, in events and in MiB: ten million, and 64 GiB.
+const SPOOL_EVENTS_MAX: u64 = 10_000_000;
+const SPOOL_MIB_MAX: u64 = 64 * 1024;
 
 /// The longest drain, in seconds: past it messages come back by themselves.
 const DRAIN_S_MAX: u64 = 110;
@@ -34,21 +43,41 @@ pub struct Flags {
     /// The environment that the workflow was deployed to.
     #[arg(long, value_name = "NAME", env = "BELLWIRE_ENVIRONMENT")]
     pub env: Option<String>,
-    /// Where to take events over HTTP; port 0 takes a free one.
+    /// Where to take events over HTTP: an address, whose port 0 takes a free one, or
+    /// `unix:/run/bellwire/ingest.sock`, which owner and group may connect to.
     #[arg(
         long,
-        value_name = "HOST:PORT",
+        value_name = "HOST:PORT|unix:PATH",
         env = "BELLWIRE_LISTEN",
         default_value = "127.0.0.1:8787"
     )]
     pub listen: String,
     /// Let --listen be an address that other machines reach. Whoever reaches it
-    /// may publish events: put something that checks callers before it.
+    /// may publish events: set --token-file, or put something that checks callers
+    /// before it.
     #[arg(long, env = "BELLWIRE_ALLOW_REMOTE")]
     pub allow_remote: bool,
-    /// Write host:port into this file once listening.
+    /// A file with a token that callers must send: `Authorization: Bearer …`.
+    #[arg(long, value_name = "FILE", env = "BELLWIRE_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Write host:port, or unix:path, into this file once listening.
     #[arg(long, value_name = "FILE", env = "BELLWIRE_ADDRESS_FILE")]
     pub address_file: Option<PathBuf>,
+    /// Where events that came in over HTTP wait for SNS: a file on a disk that
+    /// outlives the process. Used only where the workflow has an http source.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "BELLWIRE_SPOOL",
+        default_value = "bellwire-spool.redb"
+    )]
+    pub spool: PathBuf,
+    /// How many events the spool holds at most; then callers get 503.
+    #[arg(long, value_name = "N", env = "BELLWIRE_SPOOL_EVENTS_MAX", default_value = "1000000")]
+    pub spool_events_max: String,
+    /// How many MiB of events it holds at most.
+    #[arg(long, value_name = "MIB", env = "BELLWIRE_SPOOL_MIB_MAX", default_value = "512")]
+    pub spool_mib_max: String,
     /// How many batches of messages are worked on together, 1 to 64.
     #[arg(long, value_name = "N", env = "BELLWIRE_CONCURRENCY", default_value = "16")]
     pub concurrency: String,
@@ -79,9 +108,15 @@ pub struct Settings {
     /// The workflow in its environment: what gives names.
     pub deployment: Deployment,
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// What callers must show.
+    pub token: Option<Token>,
     /// Where to write the address that was taken.
     pub address_file: Option<PathBuf>,
+    /// The spool's file.
+    pub spool: PathBuf,
+    /// How much it may hold.
+    pub spool_limits: Limits,
     /// Pipelines of the bridge.
     pub concurrency: usize,
     /// How long a stop waits for what was received.
@@ -138,7 +173,14 @@ impl Settings {
     pub fn of(flags: Flags) -> Result<Self, SettingsError> {
         let mut found = Found::default();
         let listen = found.listen(&flags.listen, flags.allow_remote);
+        let token = flags.token_file.as_deref().and_then(|path| found.token(path));
         let concurrency = found.number("--concurrency", &flags.concurrency, 1..=CONCURRENCY_MAX);
+        let events_max =
+            found.number("--spool-events-max", &flags.spool_events_max, 1..=SPOOL_EVENTS_MAX);
+        let mib_max = found.number("--spool-mib-max", &flags.spool_mib_max, 1..=SPOOL_MIB_MAX);
+        let limits = events_max
+            .zip(mib_max)
+            .map(|(events_max, mib)| Limits { events_max, bytes_max: mib * 1024 * 1024 });
         let drain_s = found.number("--drain-timeout-s", &flags.drain_timeout_s, 0..=DRAIN_S_MAX);
         let environment = found.environment(flags.env.as_deref());
         let workflow = found.workflow(&flags.workflow);
@@ -147,15 +189,18 @@ impl Settings {
             flags: problems,
             workflow: workflow_problems.map(|p| (flags.workflow, p)),
         };
-        match (listen, concurrency, drain_s, workflow) {
-            (Some(listen), Some(concurrency), Some(drain_s), Some(workflow))
+        match (listen, concurrency, limits, drain_s, workflow) {
+            (Some(listen), Some(concurrency), Some(limits), Some(drain_s), Some(workflow))
                 if wrong.flags.is_empty() =>
             {
                 Ok(Self {
                     deployment: Deployment::new(&workflow.name, environment.as_deref()),
                     workflow,
                     listen,
+                    token,
                     address_file: flags.address_file,
+                    spool: flags.spool,
+                    spool_limits: limits,
                     concurrency,
                     drain: Duration::from_secs(drain_s),
                 })
@@ -178,18 +223,47 @@ impl Found {
         None
     }
 
-    fn listen(&mut self, text: &str, allow_remote: bool) -> Option<SocketAddr> {
+    fn listen(&mut self, text: &str, allow_remote: bool) -> Option<Listen> {
+        if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
+            return self.socket(path);
+        }
         let text = text.replace("localhost:", "127.0.0.1:");
         let Ok(address) = text.parse::<SocketAddr>() else {
             let cause = format!("`{text}` is no address");
-            return self.wrong("--listen", cause, "give an IP address and a port: 127.0.0.1:8787");
+            let remedy = "give an IP address and a port, 127.0.0.1:8787, or unix: and a path";
+            return self.wrong("--listen", cause, remedy);
         };
         if !is_loopback(address.ip()) && !allow_remote {
             let cause = format!("{address} can be reached from other machines");
             let remedy = "listen on 127.0.0.1, or add --allow-remote";
             return self.wrong("--listen", cause, remedy);
         }
-        Some(address)
+        Some(Listen::Tcp(address))
+    }
+
+    fn socket(&mut self, path: &str) -> Option<Listen> {
+        if path.is_empty() || path.ends_with('/') || path.len() > SOCKET_PATH_BYTES_MAX {
+            let cause = format!("`{path}` is no path of a socket");
+            let remedy = format!(
+                "give one of at most {SOCKET_PATH_BYTES_MAX} bytes: unix:/run/bellwire/ingest.sock"
+            );
+            return self.wrong("--listen", cause, &remedy);
+        }
+        Some(Listen::Unix(path.into()))
+    }
+
+    fn token(&mut self, path: &Path) -> Option<Token> {
+        let error = match Token::read(path) {
+            Ok(token) => return Some(token),
+            Err(error) => error,
+        };
+        let remedy = match error {
+            TokenError::Unreadable { .. } => "give the path of a file with a token",
+            TokenError::TooShort { .. } | TokenError::NotOneWord { .. } => {
+                "write one word into it, such as `openssl rand -hex 32` prints"
+            }
+        };
+        self.wrong("--token-file", error.to_string(), remedy)
     }
 
     fn number<T>(&mut self, flag: &'static str, text: &str, range: RangeInclusive<T>) -> Option<T>
@@ -263,13 +337,17 @@ mod tests {
             "Prod",
             "--workflow",
             "/nowhere/bellwire.toml",
+            "--token-file",
+            "/nowhere/token",
         ];
         let error = Settings::of(flags(&arguments)).unwrap_err();
         insta::assert_snapshot!(error, @r"
-        the settings have 5 problems
+        the settings have 6 problems
 
           --listen           0.0.0.0:8787 can be reached from other machines
                              listen on 127.0.0.1, or add --allow-remote
+          --token-file       /nowhere/token cannot be read: No such file or directory (os error 2)
+                             give the path of a file with a token
           --concurrency      `0` is no whole number from 1 to 64
                              correct it, or leave it out for the default
           --drain-timeout-s  `soon` is no whole number from 0 to 110
@@ -295,6 +373,38 @@ mod tests {
         ] {
             let taken = Found::default().listen(address, allow_remote);
             assert_eq!(taken.is_some(), is_taken, "{address} {allow_remote}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_listened_on_where_its_path_fits() {
+        let listen = |text: &str| Found::default().listen(text, false);
+        let path = "/run/bellwire/ingest.sock";
+        assert_eq!(listen(&format!("unix:{path}")), Some(Listen::Unix(path.into())));
+        let long = "x".repeat(SOCKET_PATH_BYTES_MAX);
+        assert!(listen(&format!("unix:{long}")).is_some());
+        for wrong in ["unix:", "unix:/run/", &format!("unix:{long}x")] {
+            assert_eq!(listen(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_word_that_nobody_guesses_and_nobody_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        for (text, is_taken) in [
+            (" 0123456789abcdef\n", true),
+            ("0123456789abcde", false),
+            ("\n", false),
+            ("0123456789 abcdef", false),
+            ("0123456789\nabcdef", false),
+            ("0123456789abcde\u{e9}", false),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let mut found = Found::default();
+            assert_eq!(found.token(&file).is_some(), is_taken, "{text:?}");
+            assert_eq!(found.problems.is_empty(), is_taken);
+            assert!(!format!("{:?}", found.problems).contains("0123"), "{text:?}");
         }
     }
 }

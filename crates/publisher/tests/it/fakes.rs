@@ -7,7 +7,8 @@ use bellwire_publisher::bridge::{Bridge, Edges};
 use bellwire_publisher::call::{CallError, Trouble};
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::enrich::{LookUpError, Objects, RunOrigins};
-use bellwire_publisher::pack::Entry;
+use bellwire_publisher::ingest::{Admit, AdmitError, Admitted};
+use bellwire_publisher::pack::{Entry, pack};
 use bellwire_publisher::publish::{EntryResult, Outlet, Topic};
 use bellwire_publisher::quarantine::DeadQueue;
 use bellwire_publisher::receive::{IngestQueue, Message, NotDone};
@@ -289,5 +290,34 @@ impl World {
 
     pub(crate) fn letters(&self) -> Vec<DeadLetter> {
         self.dead.letters.lock().unwrap().clone()
+    }
+}
+
+/// Admission to the topic itself, at one try.
+pub(crate) struct PublishNow(pub(crate) Arc<FakeTopic>);
+
+impl Admit for PublishNow {
+    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>> {
+        async move {
+            let unavailable = |message: String| AdmitError::Unavailable { message };
+            let entries = entries
+                .into_iter()
+                .map(|admitted| Entry::of(admitted.envelope).map(|entry| ((), entry)));
+            let entries: Result<Vec<_>, _> = entries.collect();
+            for batch in pack(entries.map_err(|unfit| unavailable(unfit.to_string()))?) {
+                let batch: Vec<&Entry> = batch.iter().map(|(_, entry)| entry).collect();
+                let results = self.0.publish(&batch).await;
+                let results = results.map_err(|error| unavailable(error.to_string()))?;
+                let failed = |result: &EntryResult| match result {
+                    EntryResult::Accepted => None,
+                    EntryResult::Failed { message, .. } => Some(message.clone()),
+                };
+                if let Some(message) = results.iter().find_map(failed) {
+                    return Err(unavailable(message));
+                }
+            }
+            Ok(())
+        }
+        .boxed()
     }
 }

@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwire_publisher::counts::Counts;
-use bellwire_publisher::ingest::{Ingest, serve};
-use bellwire_publisher::publish::Outlet;
+use bellwire_publisher::ingest::serve;
 use bellwire_schema::EventContext;
 use opentelemetry::trace::{SpanId, SpanKind, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::fakes::{FakeObjects, FakeTopic, World, message};
-use crate::samples::{TRACEPARENT, s3_body, workflow};
+use crate::http::{ingest, loopback};
+use crate::samples::{TRACEPARENT, s3_body};
 
 /// Spans of this thread are kept, until the guard goes.
 fn recording() -> (InMemorySpanExporter, DefaultGuard) {
@@ -92,15 +90,10 @@ async fn a_batch_of_several_traces_is_linked_and_child_of_none() {
 async fn a_request_s_span_stands_between_its_caller_and_the_event() {
     let (exporter, _guard) = recording();
     let topic = Arc::new(FakeTopic::default());
-    let ingest = Ingest::new(
-        &workflow(),
-        Arc::new(Outlet::new(topic.clone(), 16)),
-        Arc::new(Counts::default()),
-    );
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
+    let listener = loopback().await;
+    let url = format!("http://{}/v1/events", listener.address());
     let stop = CancellationToken::new();
-    tokio::spawn(serve(Arc::new(ingest), listener, stop.clone()));
+    tokio::spawn(serve(Arc::new(ingest(&topic)), listener, stop.clone()));
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let event = json!({
         "specversion": "1.0", "id": "e-1", "source": "/app", "type": "ml.collection.requested.v1",
@@ -134,6 +127,37 @@ async fn a_request_s_span_stands_between_its_caller_and_the_event() {
         assert_eq!(published.context.traceparent, Some(traceparent_of(&created)));
         let sent = named(&exporter, "wine send").remove(0);
         assert_eq!(sent.parent_span_id, created.span_context.span_id());
+    }
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn each_event_of_a_batch_keeps_its_own_trace_or_takes_the_request_s() {
+    let (exporter, _guard) = recording();
+    let topic = Arc::new(FakeTopic::default());
+    let listener = loopback().await;
+    let url = format!("http://{}/v1/events", listener.address());
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(Arc::new(ingest(&topic)), listener, stop.clone()));
+    let event = |id: &str| {
+        json!({
+            "specversion": "1.0", "id": id, "source": "/app", "type": "ml.collection.requested.v1",
+        })
+    };
+    let mut with_own = event("own");
+    with_own["traceparent"] = json!(TRACEPARENT);
+    let request = reqwest::Client::builder().no_proxy().build().unwrap().post(&url);
+    let request = request.header("content-type", "application/cloudevents-batch+json");
+    let body = json!([with_own, event("none")]).to_string();
+    assert_eq!(request.body(body).send().await.unwrap().status(), 202);
+    let server = named(&exporter, "POST /v1/events").remove(0);
+    let created = named(&exporter, "ml.collection.requested create");
+    assert!(TRACEPARENT.contains(&created[0].parent_span_id.to_string()));
+    assert_eq!(created[0].links[0].span_context.span_id(), server.span_context.span_id());
+    assert_eq!(created[1].parent_span_id, server.span_context.span_id());
+    let published = topic.accepted.lock().unwrap().clone();
+    for (event, span) in published.iter().zip(&created) {
+        assert_eq!(event.context.traceparent, Some(traceparent_of(span)));
     }
     stop.cancel();
 }

@@ -1,0 +1,435 @@
+//! `ingest`: CloudEvents over HTTP, in every mode of the protocol binding. A
+//! request is answered with 202 only after its events were admitted, all of them.
+//!
+//! ```text
+//! listen ─► auth ─► binding ─► accept ─► trace ─► Admit
+//! ```
+
+pub mod accept;
+pub mod auth;
+pub mod binding;
+pub mod listen;
+mod trace;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bellwire_schema::Envelope;
+use bellwire_schema::limits::SNS_MESSAGE_BYTES_MAX;
+use bellwire_schema::workflow::Workflow;
+use bellwire_telemetry::semconv::HTTP_RESPONSE_STATUS_CODE;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use self::accept::{Accepts, not_a_cloudevent, problem_of_batch, problem_of_unfit};
+use self::auth::Token;
+use self::binding::{BindingError, MEDIA_TYPES, Mode, events_of, mode_of};
+use self::listen::Socket;
+pub use self::listen::{Listen, ListenError, Listener};
+use self::trace::{Caller, server_span};
+use crate::pack::Entry;
+use crate::problem::Problem;
+use crate::spans::TopicName;
+
+/// Where events are posted to.
+pub const EVENTS_PATH: &str = "/v1/events";
+
+/// Bytes of a body that is one event: one that is larger fits into no SNS message.
+const EVENT_BODY_BYTES_MAX: usize = SNS_MESSAGE_BYTES_MAX;
+
+/// Bytes of a body that is a batch: 4 MiB, which is 100 events of 40 KiB.
+pub const BATCH_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Requests under way at once, each of at most one event's body in memory: 64 MiB.
+/// Whoever comes beyond it is told to come back.
+pub const REQUESTS_MAX: usize = 256;
+
+/// What a batch counts for among them: as many as its body may be large.
+pub const BATCH_REQUESTS: usize = BATCH_BODY_BYTES_MAX / EVENT_BODY_BYTES_MAX;
+
+/// Bytes of a request's headers, names and values. (The server itself refuses more
+/// than 100 of them.)
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When to come back to what may soon be better.
+const RETRY_AFTER_S: u32 = 1;
+
+/// Takes events in: once it answers `Ok`, they are not lost.
+pub trait Admit: Send + Sync {
+    /// Admits all of the events, or none. Where it fails midway, the client sends all
+    /// of them again, under the same ids.
+    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>>;
+}
+
+/// An event that the workflow takes, within every limit of SNS.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted {
+    /// The event, filled in.
+    pub envelope: Envelope,
+    /// The `partitionkey` that the client itself gave it.
+    pub lane: Option<String>,
+}
+
+/// Why events were not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// There is no room at the moment.
+    #[error("{message}")]
+    Full {
+        /// When there may be some.
+        retry_after_s: u32,
+        /// What is full.
+        message: String,
+    },
+    /// They could not be made safe.
+    #[error("{message}")]
+    Unavailable {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Whether the publisher can do its work.
+pub trait Readiness: Send + Sync {
+    /// How things are now, without asking anyone.
+    fn report(&self) -> Report;
+}
+
+/// How things are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Whether events should be sent here.
+    pub is_ready: bool,
+    /// How each part is, for people and programs.
+    pub details: Value,
+}
+
+/// Ready as soon as it answers.
+struct AlwaysReady;
+
+impl Readiness for AlwaysReady {
+    fn report(&self) -> Report {
+        Report { is_ready: true, details: json!({ "status": "ready" }) }
+    }
+}
+
+/// The way in over HTTP.
+pub struct Ingest {
+    accepts: Accepts,
+    topic: TopicName,
+    admit: Arc<dyn Admit>,
+    token: Option<Token>,
+    readiness: Arc<dyn Readiness>,
+    free: Arc<Semaphore>,
+}
+
+impl Ingest {
+    /// The way in for what a workflow's `http` sources emit; `topic` is what spans name.
+    #[must_use]
+    pub fn new(workflow: &Workflow, topic: TopicName, admit: Arc<dyn Admit>) -> Self {
+        Self {
+            accepts: Accepts::of(workflow),
+            topic,
+            admit,
+            token: None,
+            readiness: Arc::new(AlwaysReady),
+            free: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        }
+    }
+
+    /// The same for those alone who show a token, if there is one.
+    #[must_use]
+    pub fn with_token(self, token: Option<Token>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// The same with an answer of its own to `/readyz`.
+    #[must_use]
+    pub fn with_readiness(self, readiness: Arc<dyn Readiness>) -> Self {
+        Self { readiness, ..self }
+    }
+
+    /// The routes.
+    pub fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route(EVENTS_PATH, post(post_events))
+            .route("/healthz", get(|| async { axum::Json(json!({ "status": "alive" })) }))
+            .route("/readyz", get(ready))
+            .fallback(|| async { not_found() })
+            .method_not_allowed_fallback(|| async { method_not_allowed() })
+            .with_state(self)
+    }
+}
+
+/// Serves until `shutdown`, and then until the requests under way are answered.
+///
+/// # Errors
+///
+/// Where the listener fails.
+pub async fn serve(
+    ingest: Arc<Ingest>,
+    listener: Listener,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let (router, stopped) = (ingest.router(), shutdown.cancelled_owned());
+    match listener.socket {
+        Socket::Tcp(socket) => axum::serve(socket, router).with_graceful_shutdown(stopped).await,
+        Socket::Unix(socket, _file) => {
+            axum::serve(socket, router).with_graceful_shutdown(stopped).await
+        }
+    }
+}
+
+/// Writes where it is listened (`host:port`, `unix:path`) to a file, all of it or nothing.
+///
+/// # Errors
+///
+/// Where the file cannot be written.
+pub fn write_address(path: &Path, address: &Listen) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    std::fs::write(&unfinished, address.to_string())?;
+    std::fs::rename(&unfinished, path)
+}
+
+async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
+    let Report { is_ready, details } = ingest.readiness.report();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(details)).into_response()
+}
+
+async fn post_events(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let mode = mode_of(&head.headers);
+    let place = match ingest.enter(&head.headers, mode.as_ref().ok()) {
+        Ok(place) => place,
+        Err(problem) => {
+            tracing::warn!(problem = problem.kind, "request refused: {}", problem.title);
+            return problem.into_response();
+        }
+    };
+    let read = match mode {
+        Ok(mode) => ingest.read(mode, &head.headers, body).await,
+        Err(error) => Err(problem_of_binding(&error)),
+    };
+    let caller = Caller::of(&head.headers);
+    let span = server_span(&caller, read.as_ref().ok().and_then(Judged::context));
+    // A task of its own, so that a client that hangs up does not end the work midway.
+    let work = async move {
+        let _place = place;
+        ingest.accept(read?, &caller).await
+    };
+    let answer = tokio::spawn(work.instrument(span.clone())).await;
+    let response = match answer {
+        Ok(Ok(body)) => (StatusCode::ACCEPTED, axum::Json(body)).into_response(),
+        Ok(Err(problem)) => {
+            let (status, kind) = (problem.status.as_u16(), problem.kind);
+            span.in_scope(|| tracing::info!(status, problem = kind, "request refused"));
+            problem.into_response()
+        }
+        Err(_) => problem_of_bug().into_response(),
+    };
+    span.record(HTTP_RESPONSE_STATUS_CODE, response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    response
+}
+
+/// The events of a request, each of them judged.
+struct Judged {
+    is_batch: bool,
+    events: Vec<Result<Admitted, Problem>>,
+}
+
+impl Judged {
+    /// The context of the request's one event.
+    fn context(&self) -> Option<&bellwire_schema::EventContext> {
+        match self.events.as_slice() {
+            [Ok(only)] if !self.is_batch => Some(&only.envelope.context),
+            _ => None,
+        }
+    }
+}
+
+impl Ingest {
+    /// Lets a request in, before its body is read.
+    fn enter(
+        &self,
+        headers: &HeaderMap,
+        mode: Option<&Mode>,
+    ) -> Result<OwnedSemaphorePermit, Problem> {
+        auth::check(self.token.as_ref(), headers)?;
+        check_size(headers)?;
+        let count = if mode == Some(&Mode::Batch) { BATCH_REQUESTS } else { 1 };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Arc::clone(&self.free).try_acquire_many_owned(count).map_err(|_| problem_of_crowd())
+    }
+
+    /// Reads the body, and judges each event of it.
+    async fn read(&self, mode: Mode, headers: &HeaderMap, body: Body) -> Result<Judged, Problem> {
+        let is_batch = mode == Mode::Batch;
+        let limit = if is_batch { BATCH_BODY_BYTES_MAX } else { EVENT_BODY_BYTES_MAX };
+        let body = read_body(body, limit).await?;
+        let raw = events_of(mode, headers, &body).map_err(|error| problem_of_binding(&error))?;
+        let now = Timestamp::now();
+        let events = raw.into_iter().map(|raw| self.accepts.judge(raw, now)).collect();
+        Ok(Judged { is_batch, events })
+    }
+
+    /// Admits a request's events, all or none; the answer once they are.
+    async fn accept(&self, judged: Judged, caller: &Caller) -> Result<Value, Problem> {
+        let Judged { is_batch, events } = judged;
+        let count = events.len();
+        let (mut entries, mut wrong) = (Vec::with_capacity(count), Vec::new());
+        for (index, event) in events.into_iter().enumerate() {
+            match event.and_then(|event| self.begin(event, caller, is_batch)) {
+                Ok(entry) => entries.push(entry),
+                Err(problem) => wrong.push((index, problem)),
+            }
+        }
+        if !wrong.is_empty() && is_batch {
+            return Err(problem_of_batch(count, &wrong));
+        }
+        if let Some((_, problem)) = wrong.pop() {
+            return Err(problem);
+        }
+        let mut ids: Vec<String> = entries.iter().map(|entry| entry.envelope.id.clone()).collect();
+        if !entries.is_empty() {
+            self.admit.admit(entries).await.map_err(problem_of_admission)?;
+        }
+        Ok(match is_batch {
+            true => json!({ "ids": ids, "status": "accepted" }),
+            false => json!({ "id": ids.pop(), "status": "accepted" }),
+        })
+    }
+
+    /// Gives an event its place in its trace; then it has its size, and is checked.
+    fn begin(
+        &self,
+        mut event: Admitted,
+        caller: &Caller,
+        is_batch: bool,
+    ) -> Result<Admitted, Problem> {
+        trace::begin(&mut event.envelope, caller, is_batch, &self.topic);
+        match Entry::of(event.envelope.clone()) {
+            Ok(_) => Ok(event),
+            Err(unfit) => Err(problem_of_unfit(&unfit)),
+        }
+    }
+}
+
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let read = timeout(BODY_TIMEOUT, to_bytes(body, limit)).await.map_err(|_| {
+        let title = "the body did not arrive in time";
+        let detail = format!("it took longer than {} s", BODY_TIMEOUT.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", title, detail)
+    })?;
+    read.map_err(|_| {
+        let detail = format!(
+            "the body is larger than {limit} bytes, or was cut off; put what is large into S3 and its URI into the event, and send long batches as several"
+        );
+        let title = "the body is too large";
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", title, detail)
+    })
+}
+
+fn check_size(headers: &HeaderMap) -> Result<(), Problem> {
+    let bytes: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.as_bytes().len()).sum();
+    if bytes <= HEADER_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "they are {bytes} bytes, and may be {HEADER_BYTES_MAX}: send the event as application/cloudevents+json"
+    );
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    Err(Problem::new(status, "headers-too-large", "the headers are too large", detail))
+}
+
+fn problem_of_binding(error: &BindingError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        BindingError::MediaType { .. } | BindingError::Charset { .. } => {
+            let title = "the body's media type is not read";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Problem::new(status, "unsupported-media-type", title, detail)
+                .with_header(header::ACCEPT, MEDIA_TYPES)
+        }
+        BindingError::NotJson { .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "not-json", "the body is no JSON", detail)
+        }
+        BindingError::DataNotJson { problem, .. } => {
+            let title = "the event's data is no JSON";
+            Problem::new(StatusCode::BAD_REQUEST, "not-json", title, detail)
+                .with_fields([("data", problem.as_str())])
+        }
+        BindingError::NotAList => not_a_cloudevent(detail),
+        BindingError::TooMany { .. } => {
+            let title = "the batch has too many events";
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", title, detail)
+        }
+    }
+}
+
+fn problem_of_admission(error: AdmitError) -> Problem {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    match error {
+        AdmitError::Full { retry_after_s, message } => {
+            let title = "there is no room for events at the moment";
+            Problem::new(status, "spool-full", title, message).retry_after(retry_after_s)
+        }
+        AdmitError::Unavailable { message } => {
+            let title = "events cannot be accepted at the moment";
+            Problem::new(status, "spool-unavailable", title, message).retry_after(RETRY_AFTER_S)
+        }
+    }
+}
+
+fn problem_of_crowd() -> Problem {
+    let detail = format!(
+        "as many requests are under way as may be, {REQUESTS_MAX} (a batch counts as {BATCH_REQUESTS}); send the event again"
+    );
+    let title = "the publisher is at work on as many requests as it takes";
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Problem::new(status, "too-many-requests-under-way", title, detail).retry_after(RETRY_AFTER_S)
+}
+
+fn problem_of_bug() -> Problem {
+    let detail = "this is a bug of the publisher; the events may or may not have been accepted";
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Problem::new(status, "internal", "the publisher failed", detail)
+}
+
+/// What there is, for who asks for something else.
+fn what_there_is() -> String {
+    format!("there are POST {EVENTS_PATH}, GET /healthz and GET /readyz")
+}
+
+fn not_found() -> Problem {
+    let title = "there is nothing here";
+    Problem::new(StatusCode::NOT_FOUND, "not-found", title, what_there_is())
+}
+
+/// Which method is, the router says, in `Allow`.
+fn method_not_allowed() -> Problem {
+    let title = "the method is not known here";
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    Problem::new(status, "method-not-allowed", title, what_there_is())
+}
