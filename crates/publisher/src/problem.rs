@@ -19,8 +19,9 @@ pub struct Problem {
     pub members: Map<String, Value>,
     /// Seconds after which the same request may succeed.
     pub retry_after_s: Option<u32>,
-    /// One more header of the answer, which its status asks for.
-    pub header: Option<(HeaderName, &'static str)>,
+    /// One more header of the answer, which its status asks for: a name in lower
+    /// case, and a value.
+    pub header: Option<&'static (&'static str, &'static str)>,
 }
 
 impl Problem {
@@ -53,8 +54,8 @@ impl Problem {
 
     /// The same problem, whose answer has one more header.
     #[must_use]
-    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
+    pub fn with_header(mut self, header: &'static (&'static str, &'static str)) -> Self {
+        self.header = Some(header);
         self
     }
 
@@ -84,7 +85,7 @@ impl IntoResponse for Problem {
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
         if let Some((name, value)) = self.header {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

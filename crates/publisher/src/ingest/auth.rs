@@ -95,14 +95,16 @@ pub(super) fn check(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Pr
     let Some(token) = token else { return Ok(()) };
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
     // RFC 6750, section 3.1: who shows none is told no more than the scheme.
+    const NONE: (&str, &str) = ("www-authenticate", "Bearer");
+    const WRONG: (&str, &str) = ("www-authenticate", "Bearer error=\"invalid_token\"");
     let (challenge, detail) = match shown {
         Some(shown) if token.is(shown) => return Ok(()),
-        Some(_) => ("Bearer error=\"invalid_token\"", "the token is not the publisher's"),
-        None => ("Bearer", "send the publisher's token: `Authorization: Bearer …`"),
+        Some(_) => (&WRONG, "the token is not the publisher's"),
+        None => (&NONE, "send the publisher's token: `Authorization: Bearer …`"),
     };
     let title = "the request does not show the publisher's token";
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", title, detail);
-    Err(problem.with_header(header::WWW_AUTHENTICATE, challenge))
+    Err(problem.with_header(challenge))
 }
 
 /// What follows the scheme, which is of either case.

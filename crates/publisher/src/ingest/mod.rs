@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bellwire_schema::Envelope;
@@ -370,7 +370,7 @@ fn problem_of_binding(error: &BindingError) -> Problem {
             let title = "the body's media type is not read";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Problem::new(status, "unsupported-media-type", title, detail)
-                .with_header(header::ACCEPT, MEDIA_TYPES)
+                .with_header(&("accept", MEDIA_TYPES))
         }
         BindingError::NotJson { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "not-json", "the body is no JSON", detail)

@@ -1,7 +1,7 @@
 //! The spans that a batch and a request leave behind.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bellwire_publisher::ingest::serve;
 use bellwire_schema::EventContext;
@@ -9,6 +9,7 @@ use opentelemetry::trace::{SpanId, SpanKind, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -18,6 +19,11 @@ use crate::samples::{TRACEPARENT, s3_body};
 
 /// Spans of this thread are kept, until the guard goes.
 fn recording() -> (InMemorySpanExporter, DefaultGuard) {
+    // With one subscriber in all, `tracing` asks that of the thread which comes to a
+    // span's place first: a test without one would switch the span off for all.
+    static SECOND: LazyLock<Dispatch> =
+        LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&SECOND);
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
