@@ -78,7 +78,8 @@ impl Delivery {
         })
     }
 
-    /// The event that the message carries.
+    /// The event that the message carries. Its payload may still have to be
+    /// fetched: then comes [`check_payload`].
     ///
     /// # Errors
     ///
@@ -88,9 +89,17 @@ impl Delivery {
         if event.context.hop > HOP_MAX {
             return Err(Undeliverable::HopLimit { hop: event.context.hop });
         }
-        Payload::of(&event)?;
         Ok(event)
     }
+}
+
+/// Whether an event's payload has the shape of its type.
+///
+/// # Errors
+///
+/// Where it has not.
+pub fn check_payload(event: &Envelope) -> Result<(), Undeliverable> {
+    Ok(Payload::of(event).map(drop)?)
 }
 
 /// A message that can never be handled.
@@ -170,7 +179,8 @@ mod tests {
     fn what_can_never_be_handled_has_its_reason() {
         let reason = |body: &str| {
             let delivery = Delivery { body: body.to_owned(), ..Delivery::default() };
-            delivery.event().unwrap_err().reason()
+            let event = delivery.event();
+            event.and_then(|event| check_payload(&event)).unwrap_err().reason()
         };
         let event = |type_: &str, hop: u32| {
             json!({ "specversion": "1.0", "id": "1", "source": "/a", "type": type_, "hop": hop })

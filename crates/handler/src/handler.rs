@@ -15,10 +15,11 @@ use serde_json::Value;
 use tracing::{Instrument as _, Span, info, info_span};
 
 use crate::announce::{AnnounceError, Topic, started_event};
-use crate::decode::{Delivery, Invocation};
+use crate::claim::{Claims, FetchError};
+use crate::decode::{Delivery, Invocation, check_payload};
 use crate::matching::{EndedRun, matching};
 use crate::model::{CompiledTrigger, Model};
-use crate::plan::plan_start;
+use crate::plan::plan_start_or_point;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::start::{StartError, StepFunctions};
 
@@ -27,6 +28,8 @@ use crate::start::{StartError, StepFunctions};
 pub struct Clients {
     /// For the ledger.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// For payloads that were too large to travel.
+    pub s3: aws_sdk_s3::Client,
     /// For starts.
     pub sfn: aws_sdk_sfn::Client,
     /// For what the handler announces.
@@ -43,6 +46,15 @@ pub struct Handler {
     pub(crate) step_functions: StepFunctions,
     pub(crate) topic: Topic,
     quarantine: Quarantine,
+    claims: Option<Claims>,
+}
+
+/// An event on its way through the handler.
+struct Arrival {
+    /// With its payload.
+    event: Envelope,
+    /// As it travelled, where the payload was fetched.
+    pointer: Option<Envelope>,
 }
 
 /// When an invocation happens, and until when it may take.
@@ -57,6 +69,9 @@ pub struct Moment {
 /// Why an invocation must be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
+    /// The payload of an event cannot be fetched now.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -78,7 +93,9 @@ impl Handler {
         let table = model.deployment.ledger_table();
         let topic_arn = model.place.topic_arn(&model.topic());
         let dead_queue_url = model.place.queue_url(&model.deployment.dead_queue());
+        let claims = model.claim_check.clone().map(|check| Claims::new(clients.s3, check));
         Self {
+            claims,
             ledger: Ledger::new(clients.dynamodb, &table, model.retention_days),
             step_functions: StepFunctions::new(clients.sfn),
             topic: Topic::new(clients.sns, &topic_arn),
@@ -124,7 +141,7 @@ impl Handler {
             }
         };
         let span = self.process_span(delivery, &event);
-        let result = self.process(delivery, &event, now).instrument(span.clone()).await;
+        let result = self.resolve_and_process(delivery, event, now).instrument(span.clone()).await;
         if let Err(error) = &result {
             let _entered = span.enter();
             mark_failed(&span, error);
@@ -155,12 +172,50 @@ impl Handler {
         span
     }
 
+    async fn resolve_and_process(
+        &self,
+        delivery: &Delivery,
+        event: Envelope,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let (reason, message) = match self.resolve(event).await? {
+            Ok(arrival) => return self.process(delivery, &arrival, now).await,
+            Err(unresolvable) => unresolvable,
+        };
+        Ok(self.quarantine.put(delivery, None, reason, &message, now).await?)
+    }
+
+    /// Gets the payload of an event that came without it; answers with reason
+    /// and words where it has none that could be handled.
+    async fn resolve(
+        &self,
+        event: Envelope,
+    ) -> Result<Result<Arrival, (DeadReason, String)>, FetchError> {
+        let resolved = match &self.claims {
+            Some(claims) => claims.resolve(&event).await,
+            None => Ok(None),
+        };
+        let arrival = match resolved {
+            Ok(Some(whole)) => Arrival { event: whole, pointer: Some(event) },
+            Ok(None) => Arrival { event, pointer: None },
+            Err(error) => match error.reason() {
+                Some(reason) => return Ok(Err((reason, error.to_string()))),
+                None => return Err(error),
+            },
+        };
+        Ok(match check_payload(&arrival.event) {
+            Ok(()) => Ok(arrival),
+            Err(undeliverable) => Err((undeliverable.reason(), undeliverable.to_string())),
+        })
+    }
+
     async fn process(
         &self,
         delivery: &Delivery,
-        event: &Envelope,
+        arrival: &Arrival,
         now: Timestamp,
     ) -> Result<(), HandlerError> {
+        let event = &arrival.event;
         let mut result = match EndedRun::of(event) {
             Some(ended) => self.close(&ended).await,
             None => Ok(()),
@@ -170,7 +225,7 @@ impl Handler {
             matched += 1;
             let name = trigger.trigger.name.as_str();
             let span = info_span!("start", otel.name = format!("start {name}"), trigger = name);
-            let started = self.start(trigger, delivery, event, now).instrument(span).await;
+            let started = self.start(trigger, delivery, arrival, now).instrument(span).await;
             result = result.and(started);
         }
         if matched == 0 {
@@ -201,11 +256,12 @@ impl Handler {
         &self,
         trigger: &CompiledTrigger,
         delivery: &Delivery,
-        event: &Envelope,
+        Arrival { event, pointer }: &Arrival,
         now: Timestamp,
     ) -> Result<(), HandlerError> {
         let name = trigger.trigger.name.as_str();
-        let planned = match plan_start(&self.model, trigger, event, current_trace(event)) {
+        let (trace, pointer) = (current_trace(event), pointer.as_ref());
+        let planned = match plan_start_or_point(&self.model, trigger, event, pointer, trace) {
             Ok(planned) => planned,
             Err(error) => {
                 let (reason, message) = (error.reason(), error.to_string());

@@ -8,6 +8,8 @@
 //!    └─► quarantine (what can never be handled)          sweep (once a minute: what is due)
 //! ```
 //!
+//! An event that travelled without its payload gets it before `matching`: `claim`.
+//!
 //! [`decode`], [`matching`] and [`plan`] are pure: no client and no clock.
 
 pub mod decode;
@@ -15,6 +17,7 @@ pub mod matching;
 pub mod plan;
 
 mod announce;
+mod claim;
 mod handler;
 mod model;
 mod quarantine;
@@ -22,6 +25,7 @@ mod settings;
 mod start;
 mod sweep;
 
+pub use claim::FetchError;
 pub use handler::{Clients, Handler, HandlerError, Moment};
 pub use model::{CompiledTrigger, Model, ModelError};
 pub use settings::{Settings, SettingsError};

@@ -54,6 +54,7 @@ async fn clients() -> Clients {
         aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
     Clients {
         dynamodb: aws_sdk_dynamodb::Client::new(&config),
+        s3: aws_sdk_s3::Client::new(&config),
         sfn: aws_sdk_sfn::Client::new(&config),
         sns: aws_sdk_sns::Client::new(&config),
         sqs: aws_sdk_sqs::Client::new(&config),
@@ -71,6 +72,7 @@ fn moment_of(event: &LambdaEvent<Value>) -> Moment {
 /// failure destination's record where no repetition helps.
 fn diagnostic(error: &HandlerError) -> Diagnostic {
     let error_type = match error {
+        HandlerError::Fetch(_) => "FetchError",
         HandlerError::Ledger(_) => "LedgerError",
         HandlerError::Start(_) => "StartError",
         HandlerError::Announce(_) => "AnnounceError",

@@ -1,7 +1,7 @@
 //! The workflow file, compiled once: filters parsed, names resolved.
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
-use bellwire_schema::workflow::{StateMachine, Target, TopicKind, Trigger, Workflow};
+use bellwire_schema::workflow::{ClaimCheck, StateMachine, Target, TopicKind, Trigger, Workflow};
 use bellwire_schema::{Deployment, Place};
 
 use crate::plan::{InputTemplate, TemplateError};
@@ -20,6 +20,8 @@ pub struct Model {
     pub triggers: Vec<CompiledTrigger>,
     /// Days that the ledger remembers a start.
     pub retention_days: u32,
+    /// Where the payloads are of events that were too large for SNS.
+    pub claim_check: Option<ClaimCheck>,
 }
 
 /// A trigger whose filter and input are parsed, and whose target is known by ARN.
@@ -78,7 +80,7 @@ impl Model {
     /// Where a trigger is not what the deploy would have let through.
     pub fn compile(settings: Settings) -> Result<Self, ModelError> {
         let Settings { workflow, deployment, place } = settings;
-        let Workflow { triggers, ledger, topic, .. } = workflow;
+        let Workflow { triggers, ledger, topic, claim_check, .. } = workflow;
         let triggers = triggers
             .into_iter()
             .map(|trigger| CompiledTrigger::compile(trigger, &deployment, &place))
@@ -89,6 +91,7 @@ impl Model {
             topic_kind: topic.kind,
             triggers,
             retention_days: ledger.retention_days,
+            claim_check,
         })
     }
 }

@@ -65,6 +65,28 @@ pub fn plan_start(
     })
 }
 
+/// Plans a start on an event whose payload was fetched. Where the run's input
+/// would be larger than the target takes, the run gets what travelled, `pointer`,
+/// which says where the payload is.
+///
+/// # Errors
+///
+/// As [`plan_start`]; where `pointer` does not do, what is wrong with `event`.
+pub fn plan_start_or_point(
+    model: &Model,
+    trigger: &CompiledTrigger,
+    event: &Envelope,
+    pointer: Option<&Envelope>,
+    trace: EventContext,
+) -> Result<Start, PlanError> {
+    match (plan_start(model, trigger, event, trace.clone()), pointer) {
+        (Err(too_large @ PlanError::InputTooLarge { .. }), Some(pointer)) => {
+            plan_start(model, trigger, pointer, trace).map_err(|_| too_large)
+        }
+        (planned, _) => planned,
+    }
+}
+
 fn input_of(
     trigger: &CompiledTrigger,
     event: &Envelope,
@@ -305,6 +327,7 @@ mod tests {
             place,
             topic_kind: bellwire_schema::workflow::TopicKind::Standard,
             retention_days: 400,
+            claim_check: None,
         }
     }
 
@@ -400,5 +423,25 @@ mod tests {
         let mut large = event();
         large.data = Some(json!("x".repeat(STEP_FUNCTIONS_INPUT_BYTES_MAX)));
         assert!(matches!(plan(None, &large), Err(PlanError::InputTooLarge { .. })));
+    }
+
+    #[test]
+    fn a_run_gets_the_payload_where_it_fits_and_the_pointer_where_not() {
+        let pointer = Envelope { data: None, dataref: Some("s3://b/k".to_owned()), ..event() };
+        let whole =
+            |chars: usize| Envelope { data: Some(json!("x".repeat(chars))), ..pointer.clone() };
+        let input = |input: Option<Value>, chars: usize| {
+            let model = model(input);
+            let trace = EventContext::default();
+            let (trigger, whole) = (&model.triggers[0], whole(chars));
+            let planned = plan_start_or_point(&model, trigger, &whole, Some(&pointer), trace);
+            planned.map(|start| serde_json::from_str::<Value>(&start.input).unwrap())
+        };
+        let large = STEP_FUNCTIONS_INPUT_BYTES_MAX;
+        assert_eq!(input(None, 100).unwrap()["data"], "x".repeat(100));
+        let pointed = input(None, large).unwrap();
+        assert_eq!((&pointed["dataref"], pointed.get("data")), (&json!("s3://b/k"), None));
+        let error = input(Some(json!({ "all": "$.data" })), large).unwrap_err();
+        assert!(matches!(error, PlanError::InputTooLarge { .. }), "{error}");
     }
 }

@@ -1,5 +1,6 @@
-//! The state machines that triggers start and that somebody else made: whether a
-//! start of them can be held to happen once.
+//! What a workflow uses and somebody else made: the state machines that triggers
+//! start, whether a start of them can be held to happen once; and the claim
+//! check's bucket, whether it is there.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,9 @@ use aws_sdk_sfn::types::StateMachineType;
 use bellwire_schema::workflow::{StateMachine, Target, Workflow};
 
 use crate::aws::Aws;
+use crate::desired::sources_by_bucket;
 use crate::error::{CallError, absent_is_none, failed};
+use crate::kind::bucket;
 use crate::problem::Problem;
 use crate::resource::Owner;
 
@@ -29,7 +32,22 @@ pub(crate) async fn check(
             problems.push(Problem::new(place, cause, remedy));
         }
     }
+    problems.extend(claim_check(aws, workflow).await?);
     Ok(problems)
+}
+
+/// What is wrong with the claim check's bucket, where no source makes it.
+async fn claim_check(aws: &Aws, workflow: &Workflow) -> Result<Option<Problem>, CallError> {
+    let Some(check) = &workflow.claim_check else { return Ok(None) };
+    let sources = sources_by_bucket(workflow);
+    let is_made = sources.get(&check.bucket).is_some_and(|all| all.iter().any(|(_, s3)| s3.create));
+    if is_made || bucket::exists(aws, &check.bucket).await? {
+        return Ok(None);
+    }
+    let cause = format!("there is no bucket {}", check.bucket);
+    let remedy =
+        "create it first, correct the name, or name one that a source of `create = true` makes";
+    Ok(Some(Problem::new("claim_check", cause, remedy)))
 }
 
 /// What is wrong with a state machine, and what to do.

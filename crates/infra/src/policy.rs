@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use bellwire_ledger::{BY_DUE_INDEX, BY_RUN_INDEX};
-use bellwire_schema::workflow::{Access, AccessVerb, ContextFrom, SourceKind, Workflow};
+use bellwire_schema::workflow::{
+    Access, AccessVerb, ClaimCheck, ContextFrom, SourceKind, Workflow,
+};
 use serde_json::{Map, Value, json};
 
 use crate::resource::Owner;
@@ -304,6 +306,18 @@ fn use_topic_key(owner: &Owner, workflow: &Workflow) -> Option<Value> {
     Some(statement)
 }
 
+/// What fetching payloads of the claim check takes. A key that is not there is
+/// "not found" only to who may list, and "denied" to all others. Source: Amazon
+/// S3 API reference, `GetObject`, "Permissions".
+fn read_claims(owner: &Owner, check: &ClaimCheck) -> [Value; 2] {
+    let bucket = owner.place.bucket_arn(&check.bucket);
+    let keys = format!("{}*", check.prefix);
+    let read = allow("ReadClaims", &["s3:GetObject"], &[format!("{bucket}/{keys}")]);
+    let mut list = allow("TellMissingClaims", &["s3:ListBucket"], &[bucket]);
+    list["Condition"] = json!({"StringLike": {"s3:prefix": keys}});
+    [read, list]
+}
+
 /// What the handler calls.
 #[must_use]
 pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) -> Value {
@@ -329,6 +343,9 @@ pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) ->
             .collect();
         statements.push(allow("Start", &["states:StartExecution"], state_machines));
         statements.push(allow("AskAfterRuns", &["states:DescribeExecution"], &executions));
+    }
+    if let Some(check) = &workflow.claim_check {
+        statements.extend(read_claims(owner, check));
     }
     statements.extend(use_topic_key(owner, workflow));
     document(&statements)
@@ -368,6 +385,10 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
         // A HEAD that names a version takes the second, one that names none the first.
         let read = ["s3:GetObject", "s3:GetObjectVersion"];
         statements.push(allow("ReadContext", &read, &objects));
+    }
+    if let Some(check) = &workflow.claim_check {
+        let keys = format!("{}/{}*", place.bucket_arn(&check.bucket), check.prefix);
+        statements.push(allow("PutClaims", &["s3:PutObject"], &[keys]));
     }
     statements.extend(use_topic_key(owner, workflow));
     document(&statements)

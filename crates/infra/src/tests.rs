@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwire_schema::EventType;
-use bellwire_schema::workflow::{Protocol, Subscriber, Workflow};
+use bellwire_schema::workflow::{ClaimCheck, Protocol, Subscriber, Workflow};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -86,9 +86,60 @@ fn the_roles_of_a_workflow_like_wine() {
     insta::assert_snapshot!("roles", format!("{:#}", json!(roles)));
 }
 
+fn with_claim_check() -> Workflow {
+    let (bucket, prefix) = ("wine-lake".to_owned(), "claims/".to_owned());
+    Workflow { claim_check: Some(ClaimCheck { bucket, prefix }), ..workflow() }
+}
+
+#[test]
+fn a_claim_check_adds_its_own_prefix_to_two_roles_and_changes_nothing_else() {
+    let statements = |workflow: &Workflow, name: &str| -> Vec<Value> {
+        let desired = desired_of(workflow, &inputs());
+        let role = desired.into_iter().find_map(|resource| match resource.properties {
+            Properties::Role(role) if role.name == name => Some(role),
+            _ => None,
+        });
+        role.expect("a role").policy["Statement"].as_array().expect("statements").clone()
+    };
+    let added = |name: &str| -> Vec<Value> {
+        let without = statements(&workflow(), name);
+        let with = statements(&with_claim_check(), name);
+        with.into_iter().filter(|statement| !without.contains(statement)).collect()
+    };
+    let keys = "arn:aws:s3:::wine-lake/claims/*";
+    assert_eq!(
+        added("wine-publisher"),
+        [json!({
+            "Sid": "PutClaims", "Effect": "Allow", "Action": "s3:PutObject", "Resource": keys,
+        })]
+    );
+    assert_eq!(
+        added("wine-handler"),
+        [
+            json!({
+                "Sid": "ReadClaims", "Effect": "Allow", "Action": "s3:GetObject", "Resource": keys,
+            }),
+            json!({
+                "Sid": "TellMissingClaims", "Effect": "Allow", "Action": "s3:ListBucket",
+                "Resource": "arn:aws:s3:::wine-lake",
+                "Condition": {"StringLike": {"s3:prefix": "claims/*"}},
+            }),
+        ]
+    );
+    let others = |workflow: &Workflow| -> Vec<Resource> {
+        let desired = desired_of(workflow, &inputs());
+        let is_changed = |name: &str| ["wine-publisher", "wine-handler"].contains(&name);
+        desired
+            .into_iter()
+            .filter(|one| !matches!(&one.properties, Properties::Role(r) if is_changed(&r.name)))
+            .collect()
+    };
+    assert_eq!(others(&with_claim_check()), others(&workflow()));
+}
+
 #[test]
 fn no_policy_grants_on_everything() {
-    let desired = desired_of(&workflow(), &inputs());
+    let desired = desired_of(&with_claim_check(), &inputs());
     let policies = desired.iter().filter_map(|resource| match &resource.properties {
         Properties::Role(role) => Some(&role.policy),
         _ => None,

@@ -17,10 +17,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::CallError;
+use crate::call::{CallError, Trouble};
+use crate::claim::{ClaimDesk, ClaimError, entry_or_claim};
 use crate::counts::Counts;
 use crate::decode::{Record, decode};
-use crate::enrich::{Objects, RunOrigins, enrich};
+use crate::enrich::{LookUpError, Objects, RunOrigins, enrich};
 use crate::pack::{Entry, pack};
 use crate::publish::{Fate, Outlet, Patience, pause_after};
 use crate::quarantine::{DeadQueue, Reject, letter_of, quarantine};
@@ -65,6 +66,8 @@ pub struct Edges {
     pub objects: Arc<dyn Objects>,
     /// Where the origin of runs is.
     pub origins: Arc<dyn RunOrigins>,
+    /// Where the payload goes of what is too large; `None` without a claim check.
+    pub claims: Option<ClaimDesk>,
 }
 
 /// The bridge from the ingest queue to the topic.
@@ -143,6 +146,16 @@ struct Sorted {
     sheet: Sheet,
     drafts: Vec<(Ticket, Draft)>,
     rejects: Vec<(Ticket, Reject)>,
+}
+
+/// Why a draft has no entry.
+enum Unready {
+    /// A look-up failed: its message comes back.
+    LookUp(LookUpError),
+    /// Its payload was not put into S3: its message comes back.
+    Claim(CallError),
+    /// No repetition helps.
+    Reject(Reject),
 }
 
 impl Sheet {
@@ -355,39 +368,43 @@ impl Bridge {
     }
 
     /// Completes every draft, and makes the entry of each: those whose look-up
-    /// failed stay left.
+    /// or claim failed stay left.
     async fn prepare(
         &self,
         drafts: Vec<(Ticket, Draft)>,
         deadline: Instant,
     ) -> (Vec<(Ticket, Entry)>, Vec<(Ticket, Reject)>) {
-        let Edges { objects, origins, .. } = &self.edges;
         let looked_up = drafts.into_iter().map(|(ticket, draft)| async move {
-            let completed = enrich(draft, objects.as_ref(), origins.as_ref());
-            (ticket, timeout_at(deadline, completed).await)
+            (ticket, timeout_at(deadline, self.entry_of(draft)).await)
         });
         let looked_up: Vec<_> = stream::iter(looked_up).buffered(LOOK_UPS_MAX).collect().await;
         let (mut entries, mut rejects) = (Vec::new(), Vec::new());
         for (ticket, result) in looked_up {
             match result {
-                Ok(Ok(envelope)) => match self.entry_of(envelope) {
-                    Ok(entry) => entries.push((ticket, entry)),
-                    Err(reject) => rejects.push((ticket, reject)),
-                },
-                Ok(Err(error)) => tracing::warn!(reason = %with_causes(&error), "event left"),
+                Ok(Ok(entry)) => entries.push((ticket, entry)),
+                Ok(Err(Unready::Reject(reject))) => rejects.push((ticket, reject)),
+                Ok(Err(Unready::LookUp(error))) => {
+                    tracing::warn!(reason = %with_causes(&error), "event left");
+                }
+                Ok(Err(Unready::Claim(error))) => log_unclaimed(&error),
                 Err(_) => tracing::warn!(reason = "its look-up took too long", "event left"),
             }
         }
         (entries, rejects)
     }
 
-    fn entry_of(&self, mut envelope: Envelope) -> Result<Entry, Reject> {
-        spans::create(&mut envelope, self.edges.outlet.topic_name());
+    async fn entry_of(&self, draft: Draft) -> Result<Entry, Unready> {
+        let Edges { objects, origins, claims, outlet, .. } = &self.edges;
+        let completed = enrich(draft, objects.as_ref(), origins.as_ref()).await;
+        let mut envelope = completed.map_err(Unready::LookUp)?;
+        spans::create(&mut envelope, outlet.topic_name());
         let traceparent = envelope.context.traceparent.clone();
-        Entry::of(envelope).map_err(|unfit| Reject {
-            reason: unfit.reason(),
-            message: unfit.to_string(),
-            traceparent,
+        entry_or_claim(envelope, claims.as_ref()).await.map_err(|error| match error {
+            ClaimError::Unfit(unfit) => {
+                let (reason, message) = (unfit.reason(), unfit.to_string());
+                Unready::Reject(Reject { reason, message, traceparent })
+            }
+            ClaimError::Put(error) => Unready::Claim(error),
         })
     }
 
@@ -471,6 +488,18 @@ impl Bridge {
         let deleted = delete(queue, &done).await;
         leave(queue, &left, self.give_up.is_cancelled()).await;
         Round { deleted, left: left.len() }
+    }
+}
+
+/// A payload that was not put: only what is passing is no error.
+fn log_unclaimed(error: &CallError) {
+    let reason = with_causes(error);
+    match error.trouble {
+        Trouble::Unavailable => tracing::warn!(reason, "event left: its payload was not put"),
+        Trouble::Denied | Trouble::Refused => tracing::error!(
+            reason,
+            "event left: the publisher's role or the claim check's bucket needs a change"
+        ),
     }
 }
 

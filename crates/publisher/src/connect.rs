@@ -14,6 +14,7 @@ use bellwire_schema::workflow::{Source, SourceKind};
 
 use crate::bridge::{Bridge, Edges};
 use crate::call::{CallError, Trouble};
+use crate::claim::{ClaimDesk, S3Claims};
 use crate::counts::Counts;
 use crate::enrich::{LedgerOrigins, S3Objects};
 use crate::ingest::Ingest;
@@ -130,12 +131,18 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let ledger = Ledger::new(dynamodb, &deployment.ledger_table(), retention_days);
     let topic_arn = place.topic_arn(&deployment.topic(settings.workflow.topic.kind));
     let topic = SnsTopic::new(sns, topic_arn);
+    let s3 = aws_sdk_s3::Client::new(&config);
+    let claims = settings.workflow.claim_check.clone().map(|check| ClaimDesk {
+        claims: Arc::new(S3Claims::new(s3.clone(), &check.bucket)),
+        check,
+    });
     let edges = Edges {
         queue: Arc::new(SqsIngestQueue::new(sqs.clone(), queue_url)),
         outlet: Arc::new(Outlet::new(Arc::new(topic), settings.concurrency)),
         dead: Arc::new(SqsDeadQueue::new(sqs, dead_url)),
-        objects: Arc::new(S3Objects::new(aws_sdk_s3::Client::new(&config))),
+        objects: Arc::new(S3Objects::new(s3)),
         origins: Arc::new(LedgerOrigins::new(ledger)),
+        claims,
     };
     let counts = Arc::new(Counts::default());
     let rules = Rules::new(&settings.workflow, deployment, &place);

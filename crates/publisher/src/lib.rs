@@ -9,6 +9,7 @@
 //!                                                            └─► settle: delete, or leave
 //! ```
 //!
+//! What is too large for the topic, `claim` puts into S3 before `pack`.
 //! `decode`, `route`, `pack` and the decision of `settle` are pure. A message
 //! leaves the ingest queue only after each of its records was accepted by SNS,
 //! deliberately skipped, or accepted by the dead queue; an HTTP request is
@@ -32,6 +33,8 @@ pub mod route;
 pub mod enrich;
 
 pub mod pack;
+
+pub mod claim;
 
 pub mod circuit;
 pub mod gate;

@@ -61,17 +61,29 @@ impl Entry {
     ///
     /// Where the event alone is over a limit.
     pub fn of(envelope: Envelope) -> Result<Self, Unfit> {
+        Self::or_back(envelope).map_err(|(unfit, _)| unfit)
+    }
+
+    /// The same, which gives an event that is unfit back.
+    pub(crate) fn or_back(envelope: Envelope) -> Result<Self, (Unfit, Box<Envelope>)> {
+        match Self::measure(&envelope) {
+            Ok((body, attributes, bytes)) => Ok(Self { envelope, body, attributes, bytes }),
+            Err(unfit) => Err((unfit, Box::new(envelope))),
+        }
+    }
+
+    fn measure(envelope: &Envelope) -> Result<(String, Vec<MessageAttribute>, usize), Unfit> {
         let hop = envelope.context.hop;
         if hop > HOP_MAX {
             return Err(Unfit::HopLimit { hop });
         }
-        let attributes = attributes_of(&envelope, &BTreeMap::new())?;
+        let attributes = attributes_of(envelope, &BTreeMap::new())?;
         let body = envelope.to_json();
         let bytes = message_bytes(&body, &attributes);
         if bytes > SNS_MESSAGE_BYTES_MAX {
             return Err(Unfit::TooLarge { bytes });
         }
-        Ok(Self { envelope, body, attributes, bytes })
+        Ok((body, attributes, bytes))
     }
 
     /// The event.

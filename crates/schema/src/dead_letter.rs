@@ -36,6 +36,8 @@ pub enum DeadReason {
     StartRefused,
     /// SNS refused the event, and would refuse it again.
     PublishRefused,
+    /// Its payload, which it left in S3 under the claim check, is not there any more.
+    ClaimMissing,
 }
 
 impl DeadReason {
@@ -54,6 +56,7 @@ impl DeadReason {
             Self::InvalidInput => "invalid-input",
             Self::StartRefused => "start-refused",
             Self::PublishRefused => "publish-refused",
+            Self::ClaimMissing => "claim-missing",
         }
     }
 }

@@ -87,6 +87,19 @@ pub fn schedule_event_id(rule_arn: &str, scheduled_time: &str) -> String {
     hash_of(&["schedule", rule_arn, scheduled_time].map(str::as_bytes))
 }
 
+/// The name, under the claim check's prefix, of an event's payload: the same for
+/// every repetition of the event, so that one object serves all of them.
+///
+/// ```
+/// use bellwire_schema::id::claim_name;
+/// assert_eq!(claim_name("/app", "1"), claim_name("/app", "1"));
+/// assert_ne!(claim_name("/app", "1"), claim_name("/app1", ""));
+/// ```
+#[must_use]
+pub fn claim_name(event_source: &str, event_id: &str) -> String {
+    hash_of(&["claim", event_source, event_id].map(str::as_bytes))
+}
+
 /// The key of one start: what the ledger remembers it under.
 ///
 /// A hash of workflow, environment, trigger, the event's source and id, and a

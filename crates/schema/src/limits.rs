@@ -19,6 +19,14 @@ pub const SNS_DISPLAY_NAME_CHARS_MAX: usize = 100;
 /// Source: Amazon SQS API reference.
 pub const SQS_BATCH_ENTRIES_MAX: usize = 10;
 
+/// S3: bytes of an object's key. Source: Amazon S3 user guide, "Naming Amazon S3 objects".
+pub const S3_KEY_BYTES_MAX: usize = 1_024;
+
+/// The largest payload that the handler fetches for an event, in bytes: ours, not
+/// AWS's, so that no `dataref` fills a function's memory. A message
+/// of the ingest queue has at most a sixteenth of it.
+pub const CLAIM_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Step Functions: bytes of an execution's input. Source: AWS Step Functions
 /// developer guide, "Service quotas".
 pub const STEP_FUNCTIONS_INPUT_BYTES_MAX: usize = 262_144;

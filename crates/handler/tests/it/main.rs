@@ -6,9 +6,10 @@ use bellwire_handler::Moment;
 use bellwire_ledger::State;
 use bellwire_schema::completion::{CompletionOrigin, RunCompletion, RunStatus};
 use bellwire_schema::dead_letter::{DeadReason, Hop};
+use bellwire_schema::limits::STEP_FUNCTIONS_INPUT_BYTES_MAX;
 use bellwire_schema::{Envelope, EventType, Stage};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, delivery, quality_event, requested};
 
@@ -165,6 +166,86 @@ async fn a_trigger_starts_only_where_its_condition_holds() {
     assert_eq!(world.executions("predict").await.len(), 0);
     world.handler.handle(&delivery(&quality_event("high", 0.60)), moment_at(0)).await.unwrap();
     assert_eq!(world.executions("predict").await.len(), 1);
+}
+
+/// An event whose payload lies elsewhere.
+fn pointer(event: Envelope, dataref: &str) -> Envelope {
+    Envelope { data: None, dataref: Some(dataref.to_owned()), ..event }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_in_the_claim_check_is_fetched_for_condition_and_input() {
+    let world = World::new().await;
+    for (id, accuracy) in [("low", 0.59), ("high", 0.60)] {
+        let event = quality_event(id, accuracy);
+        world.put_object(&format!("claims/{id}"), event.data.as_ref().unwrap()).await;
+        let event = pointer(event, &format!("s3://{}/claims/{id}", world::BUCKET));
+        world.handler.handle(&delivery(&event), moment_at(0)).await.unwrap();
+    }
+    let runs = world.executions("predict").await;
+    let [run] = &runs[..] else { panic!("one run: {runs:?}") };
+    let input: Value = serde_json::from_str(&world.input_of(run).await).unwrap();
+    assert_eq!(input["id"], "high");
+    assert_eq!(input["data"]["metrics"]["accuracy"], 0.60);
+    world.assert_no_dead_letter().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_no_run_takes_travels_on_as_a_pointer() {
+    let world = World::new().await;
+    let parameters = json!({ "text": "x".repeat(STEP_FUNCTIONS_INPUT_BYTES_MAX) });
+    world.put_object("claims/large", &json!({ "parameters": parameters })).await;
+    let dataref = format!("s3://{}/claims/large", world::BUCKET);
+    let event = pointer(requested("large"), &dataref);
+    world.handler.handle(&delivery(&event), moment_at(0)).await.unwrap();
+    let runs = world.executions("collect").await;
+    let [run] = &runs[..] else { panic!("one run: {runs:?}") };
+    let input: Value = serde_json::from_str(&world.input_of(run).await).unwrap();
+    assert_eq!((&input["dataref"], input.get("data")), (&json!(dataref), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataref_that_is_not_ours_is_not_followed() {
+    let world = World::new().await;
+    world.put_object("raw/secret", &json!({ "parameters": { "secret": true } })).await;
+    for dataref in ["raw/secret", "claims/../raw/secret"] {
+        let dataref = format!("s3://{}/{dataref}", world::BUCKET);
+        let event = pointer(requested(&dataref), &dataref);
+        world.handler.handle(&delivery(&event), moment_at(0)).await.unwrap();
+    }
+    let runs = world.executions("collect").await;
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        let input = world.input_of(&run).await;
+        assert!(!input.contains("\"secret\":true"), "{input}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_payload_is_gone_or_wrong_is_put_aside() {
+    let world = World::new().await;
+    world.put_object("claims/wrong", &json!({ "parameters": "none" })).await;
+    for (name, reason) in
+        [("gone", DeadReason::ClaimMissing), ("wrong", DeadReason::InvalidPayload)]
+    {
+        let dataref = format!("s3://{}/claims/{name}", world::BUCKET);
+        let event = pointer(requested(name), &dataref);
+        world.handler.handle(&delivery(&event), moment_at(0)).await.unwrap();
+        let letter = world.dead_letter().await;
+        assert_eq!((letter.reason, letter.hop), (reason, Hop::Handler));
+        assert_eq!(letter.body().unwrap(), event.to_json().as_bytes());
+    }
+    assert_eq!(world.rows().await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_does_not_answer_brings_the_event_back() {
+    let world = World::new().await;
+    world.delete_bucket().await;
+    let event = pointer(requested("e-1"), &format!("s3://{}/claims/e-1", world::BUCKET));
+    let error = world.handler.handle(&delivery(&event), moment_at(0)).await.unwrap_err();
+    assert!(error.to_string().contains("s3:GetObject"), "{error}");
+    world.assert_no_dead_letter().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

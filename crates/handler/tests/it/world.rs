@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 const WORKFLOW: &str = r#"
 workflow = "wine"
+[claim_check]
+bucket = "wine-lake"
 [[event]]
 type = "label.approved"
 [[source]]
@@ -63,6 +65,8 @@ start = { step-functions = "predict.asl.json" }
 
 /// The state machines that are there; the `train` trigger's is not.
 const MACHINES: [&str; 2] = ["collect", "predict"];
+
+pub(crate) const BUCKET: &str = "wine-lake";
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -130,10 +134,12 @@ impl World {
             .await;
         let clients = Clients {
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
+            s3: aws_sdk_s3::Client::new(&config),
             sfn: aws_sdk_sfn::Client::new(&config),
             sns: aws_sdk_sns::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
         };
+        clients.s3.create_bucket().bucket(BUCKET).send().await.unwrap();
         let model = Model::compile(settings()).unwrap();
         let table = model.deployment.ledger_table();
         create_table_request(&clients.dynamodb, &table).send().await.unwrap();
@@ -151,6 +157,14 @@ impl World {
             dead_queue_url,
             _cloud: cloud,
         }
+    }
+
+    /// Puts a payload as the publisher does, under a key.
+    pub(crate) async fn put_object(&self, key: &str, payload: &Value) {
+        let put = self.clients.s3.put_object().bucket(BUCKET).key(key);
+        let put =
+            put.content_type("application/json").body(payload.to_string().into_bytes().into());
+        put.send().await.unwrap();
     }
 
     pub(crate) async fn executions(&self, trigger: &str) -> Vec<String> {
@@ -213,6 +227,10 @@ impl World {
         let update = update.table_name(settings().deployment.ledger_table());
         let update = update.update_expression("SET run_arn = :run_arn");
         update.expression_attribute_values(":run_arn", run_arn).send().await.unwrap();
+    }
+
+    pub(crate) async fn delete_bucket(&self) {
+        self.clients.s3.delete_bucket().bucket(BUCKET).send().await.unwrap();
     }
 
     pub(crate) async fn delete_ledger(&self) {

@@ -119,6 +119,20 @@ async fn a_bucket_that_should_exist_and_does_not_is_a_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claim_check_needs_a_bucket_that_is_there_or_that_a_source_makes() {
+    let world = World::new().await;
+    let with = |bucket: &str| format!("{WORKFLOW}\n[claim_check]\nbucket = \"{bucket}\"\n");
+    let made = world.provisioner(&with("wine-lake")).await;
+    world.try_plan(&made).await.expect("a source makes it");
+    let theirs = world.provisioner(&with("wine-claims")).await;
+    let error = world.try_plan(&theirs).await.expect_err("refused").to_string();
+    assert!(error.contains("claim_check: there is no bucket wine-claims"), "{error}");
+    let s3 = aws_sdk_s3::Client::new(&world.config);
+    s3.create_bucket().bucket("wine-claims").send().await.expect("created");
+    world.try_plan(&theirs).await.expect("it is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_standard_state_machine_that_is_there_is_started() {
     let world = World::new().await;
     let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"states.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;

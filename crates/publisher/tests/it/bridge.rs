@@ -9,12 +9,15 @@ use bellwire_publisher::receive::{Message, VISIBILITY_S};
 use bellwire_schema::completion::CompletionOrigin;
 use bellwire_schema::dead_letter::{DeadReason, Hop};
 use bellwire_schema::limits::HOP_MAX;
+use bellwire_schema::payload::DataArrived;
 use bellwire_schema::{EventContext, Stage};
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::fakes::{FakeObjects, FakeOrigins, FakeTopic, World, call_error, failed, message};
+use crate::fakes::{
+    FakeClaims, FakeObjects, FakeOrigins, FakeTopic, World, call_error, failed, message,
+};
 use crate::samples::{
     QUEUE_ARN, TRACEPARENT, TRAIN, run_input, s3_body, s3_record, status_event, test_event,
 };
@@ -208,13 +211,50 @@ async fn a_loop_ends_in_the_dead_queue() {
     assert_eq!(world.deleted(), ["r0"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_event_that_is_too_large_is_quarantined_alone() {
-    let world = World::default();
+/// A message with an event that is too large, and one that is not.
+fn large_and_small() -> Message {
     let mut large = s3_record("ObjectCreated:Put", "raw/large.csv");
     large["s3"]["object"]["eTag"] = json!("x".repeat(270_000));
     let body = json!({ "Records": [large, s3_record("ObjectCreated:Put", "raw/a.csv")] });
-    world.bridge().work(&[message(0, &body.to_string())]).await;
+    message(0, &body.to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_large_travels_without_its_payload() {
+    let claims = Arc::new(FakeClaims::default());
+    let world = World { claims: Some(claims.clone()), ..World::default() };
+    for _ in 0..2 {
+        let round = world.bridge().work(&[large_and_small()]).await;
+        assert_eq!(round, Round { deleted: 1, left: 0 });
+    }
+    assert!(world.letters().is_empty());
+    let events = world.topic.accepted.lock().unwrap();
+    let objects = claims.objects.lock().unwrap();
+    assert_eq!((events.len(), objects.len()), (4, 1), "a repetition writes the same object");
+    let (key, (bytes, content_type)) = objects.iter().next().unwrap();
+    assert_eq!(events[0].dataref.as_deref(), Some(format!("s3://wine-lake/{key}").as_str()));
+    assert_eq!((&events[0].data, &events[1].dataref), (&None, &None));
+    assert_eq!(content_type, "application/json");
+    let payload: DataArrived = serde_json::from_slice(bytes).unwrap();
+    assert_eq!(payload.key, "raw/large.csv");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_cannot_be_put_leaves_its_message_and_no_other() {
+    for trouble in [Trouble::Unavailable, Trouble::Denied] {
+        let claims = Arc::new(FakeClaims { trouble: Some(trouble), ..FakeClaims::default() });
+        let world = World { claims: Some(claims), ..World::default() };
+        let messages = [large_and_small(), message(1, &s3_body(&["raw/b.csv"]))];
+        assert_eq!(world.bridge().work(&messages).await, Round { deleted: 1, left: 1 });
+        assert_eq!(world.deleted(), ["r1"]);
+        assert!(world.letters().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_claim_check_an_event_that_is_too_large_is_quarantined_alone() {
+    let world = World::default();
+    world.bridge().work(&[large_and_small()]).await;
     assert_eq!(world.letters()[0].reason, DeadReason::TooLarge);
     assert_eq!(world.topic.accepted_ids().len(), 1);
     assert_eq!(world.deleted(), ["r0"]);

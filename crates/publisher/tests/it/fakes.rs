@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bellwire_publisher::bridge::{Bridge, Edges};
 use bellwire_publisher::call::{CallError, Trouble};
+use bellwire_publisher::claim::{ClaimDesk, Claims};
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::enrich::{LookUpError, Objects, RunOrigins};
 use bellwire_publisher::ingest::{Admit, AdmitError, Admitted};
@@ -16,6 +17,7 @@ use bellwire_publisher::route::ObjectRef;
 use bellwire_publisher::spans::TopicName;
 use bellwire_schema::completion::CompletionOrigin;
 use bellwire_schema::limits::{SNS_BATCH_ENTRIES_MAX, SNS_MESSAGE_BYTES_MAX};
+use bellwire_schema::workflow::ClaimCheck;
 use bellwire_schema::{DeadLetter, Envelope};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -249,6 +251,32 @@ impl RunOrigins for FakeOrigins {
     }
 }
 
+/// A claim check's bucket.
+#[derive(Default)]
+pub(crate) struct FakeClaims {
+    pub(crate) objects: Mutex<BTreeMap<String, (Vec<u8>, String)>>,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+impl Claims for FakeClaims {
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: Vec<u8>,
+        content_type: &'a str,
+    ) -> BoxFuture<'a, Result<(), CallError>> {
+        async move {
+            if let Some(trouble) = self.trouble {
+                return Err(call_error(trouble));
+            }
+            let object = (bytes, content_type.to_owned());
+            self.objects.lock().unwrap().insert(key.to_owned(), object);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
 /// A bridge between fakes.
 #[derive(Default)]
 pub(crate) struct World {
@@ -257,6 +285,7 @@ pub(crate) struct World {
     pub(crate) dead: Arc<FakeDead>,
     pub(crate) objects: Arc<FakeObjects>,
     pub(crate) origins: Arc<FakeOrigins>,
+    pub(crate) claims: Option<Arc<FakeClaims>>,
     pub(crate) counts: Arc<Counts>,
 }
 
@@ -266,7 +295,10 @@ impl World {
     }
 
     pub(crate) fn bridge(&self) -> Bridge {
+        let (bucket, prefix) = ("wine-lake".to_owned(), "claims/".to_owned());
+        let check = ClaimCheck { bucket, prefix };
         let edges = Edges {
+            claims: self.claims.clone().map(|claims| ClaimDesk { check, claims }),
             queue: self.queue.clone(),
             outlet: self.outlet(),
             dead: self.dead.clone(),

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::event_type::{EventType, Stage};
+use crate::id::claim_name;
+use crate::limits::S3_KEY_BYTES_MAX;
 
 /// One workflow: everything that one `bellwire.toml` describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,6 +140,32 @@ pub struct ClaimCheck {
     pub bucket: String,
     /// What the keys of the payloads begin with; it ends in a slash.
     pub prefix: String,
+}
+
+impl ClaimCheck {
+    /// The key of an event's payload: the same for every repetition of the event.
+    #[must_use]
+    pub fn key_of(&self, event_source: &str, event_id: &str) -> String {
+        format!("{}{}", self.prefix, claim_name(event_source, event_id))
+    }
+
+    /// The `dataref` of the payload under a key.
+    #[must_use]
+    pub fn uri_of(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    /// The key that a `dataref` points to, where that is under this claim check's
+    /// bucket and prefix; `None` for every other URI, which anyone may have sent.
+    #[must_use]
+    pub fn key_in<'a>(&self, dataref: &'a str) -> Option<&'a str> {
+        let path = dataref.strip_prefix("s3://")?.strip_prefix(&self.bucket)?;
+        let key = path.strip_prefix('/')?;
+        let name = key.strip_prefix(&self.prefix)?;
+        // S3 takes a key as it is written; whatever stands between may not.
+        let is_plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        (is_plain && key.len() <= S3_KEY_BYTES_MAX).then_some(key)
+    }
 }
 
 /// `[telemetry]`.

@@ -250,6 +250,27 @@ fn what_may_be_emitted_is_open_while_a_source_is_broken() {
 }
 
 #[test]
+fn a_dataref_is_ours_only_under_our_bucket_and_prefix() {
+    let (bucket, prefix) = ("lake".to_owned(), "claims/".to_owned());
+    let check = crate::workflow::ClaimCheck { bucket, prefix };
+    let key = check.key_of("/app", "e-1");
+    assert_eq!(check.key_in(&check.uri_of(&key)), Some(key.as_str()));
+    for foreign in [
+        "s3://lake2/claims/a",
+        "s3://lak/claims/a",
+        "s3://lake/raw/a",
+        "s3://lake/claims/",
+        "s3://lake/claims/../raw/a",
+        "s3://lake/claims//a",
+        "https://lake/claims/a",
+        "claims/a",
+    ] {
+        assert_eq!(check.key_in(foreign), None, "{foreign}");
+    }
+    assert_eq!(check.key_in(&check.uri_of(&format!("claims/{}", "x".repeat(1_024)))), None);
+}
+
+#[test]
 fn what_is_put_aside_is_no_arrival() {
     let claims = |text: &str| and(&format!("[claim_check]\n{text}\n"));
     let workflow = accepted(&claims("bucket = \"wine-lake\""));
