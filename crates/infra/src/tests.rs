@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bellwire_schema::EventType;
-use bellwire_schema::workflow::{Protocol, Subscriber, Workflow};
+use bellwire_schema::workflow::{
+    CompletionSource, Protocol, Source, SourceKind, Subscriber, Workflow,
+};
+use bellwire_schema::{EventType, Stage};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -147,6 +149,62 @@ fn the_plan_of_a_destruction() {
     }
     let plan = destruction(&owner(), &world, &["wine-lake".to_owned()]);
     insta::assert_snapshot!("destruction", plan);
+}
+
+/// A workflow that also hears of a pipeline, of jobs and of a queue.
+fn watching() -> Workflow {
+    let mut workflow = workflow();
+    let source = |name: &str, kind: fn(CompletionSource) -> SourceKind, resource: &str| Source {
+        name: name.to_owned(),
+        dataset: None,
+        kind: kind(CompletionSource { resource: resource.to_owned(), stage: Stage::Training }),
+    };
+    workflow.sources.extend([
+        source("labels", SourceKind::StepFunctions, "somebody-labels"),
+        source("tuning", SourceKind::Sagemaker, "Tune"),
+        source(
+            "abalone",
+            SourceKind::Sagemaker,
+            "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/abalone",
+        ),
+        source("gpu", SourceKind::Batch, "gpu-queue"),
+    ]);
+    workflow
+}
+
+#[test]
+fn each_source_of_completions_has_its_events_and_no_others() {
+    check(&owner(), &watching(), &inputs()).unwrap_or_else(|problems| panic!("{problems}"));
+    let mut all = BTreeMap::new();
+    for resource in desired_of(&watching(), &inputs()) {
+        match resource.properties {
+            Properties::Rule(rule) if rule.schedule.is_none() => {
+                let targets: Vec<String> =
+                    rule.targets.values().map(|target| target.arn.clone()).collect();
+                let size = rule.pattern.to_string().len();
+                assert!(size <= 2_048, "{} has a pattern of {size} characters", rule.name);
+                all.insert(rule.name, json!({"pattern": rule.pattern, "targets": targets}));
+            }
+            Properties::Queue(queue) => {
+                let statements = queue.policy["Statement"].as_array().expect("statements").clone();
+                let rules = statements.iter().find(|one| one["Sid"] == "RulesSend").cloned();
+                all.insert(queue.name, rules.expect("rules may send"));
+            }
+            _ => {}
+        }
+    }
+    insta::assert_snapshot!("watching", format!("{:#}", json!(all)));
+}
+
+#[test]
+fn the_longest_pattern_fits() {
+    let place = owner().place;
+    for length in [63, 256] {
+        let resource = "T".repeat(length);
+        let source = SourceKind::Sagemaker(CompletionSource { resource, stage: Stage::Training });
+        let pattern = crate::watched::pattern(&source, &place).expect("a pattern").to_string();
+        assert!(pattern.len() <= 2_048, "{length}: {}", pattern.len());
+    }
 }
 
 #[test]
