@@ -120,18 +120,26 @@ fn a_completion_of_somebody_s_state_machine_becomes_this_event() {
 }
 
 #[test]
-fn a_training_job_that_completed_becomes_this_event() {
-    insta::assert_snapshot!(pretty(&whole(&training_job("Abalone-1", "Completed"))), @"");
-}
+fn the_event_of_a_job_says_what_aws_said_of_it() {
+    let completed = whole(&training_job("Abalone-1", "Completed"));
+    let arn = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/abalone-1";
+    assert_eq!((completed.source.as_str(), completed.subject.as_deref()), (arn, Some(arn)));
+    let data = completed.data.unwrap();
+    assert_eq!(data["run"]["status"], "Completed");
+    assert_eq!(data["run"]["duration_s"], 1.9);
+    assert_eq!(data["metrics"], json!({ "validation:auc": 0.93 }));
+    assert_eq!(data["artifacts"][0]["uri"], "s3://wine-lake/models/model.tar.gz");
 
-#[test]
-fn a_batch_job_that_failed_becomes_this_event() {
-    insta::assert_snapshot!(pretty(&whole(&batch_job("gpu-queue", "FAILED", ""))), @"");
-}
+    let failed = whole(&batch_job("gpu-queue", "FAILED", ""));
+    assert_eq!(failed.source, "arn:aws:batch:eu-west-1:123456789012:job-queue/gpu-queue");
+    let data = failed.data.unwrap();
+    assert_eq!(data["run"]["status"], "FAILED");
+    assert!(data["cause"].as_str().unwrap().contains("OutOfMemoryError"), "{data}");
 
-#[test]
-fn a_pipeline_that_was_stopped_becomes_this_event() {
-    insta::assert_snapshot!(pretty(&whole(&pipeline_event("abalone", "Stopped"))), @"");
+    let stopped = whole(&pipeline_event("abalone", "Stopped"));
+    assert_eq!(stopped.source, "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/abalone");
+    assert_eq!(stopped.event_type.as_str(), "ml.training.failed.v1");
+    assert_eq!(stopped.data.unwrap()["run"]["status"], "Stopped");
 }
 
 #[test]
