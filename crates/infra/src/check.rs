@@ -52,14 +52,9 @@ fn parts(workflow: &Workflow) -> Vec<Problem> {
 }
 
 fn source(source: &Source) -> Option<Problem> {
-    let place = format!("source \"{}\"", source.name);
-    let cause = match &source.kind {
-        SourceKind::S3(s3) if s3.via == Via::Topic => "`via = \"topic\"`",
-        SourceKind::Sagemaker(_) => "`kind = \"sagemaker\"`",
-        SourceKind::Batch(_) => "`kind = \"batch\"`",
-        _ => return None,
-    };
-    Some(Problem::new(place, cause, LATER))
+    let is_straight = matches!(&source.kind, SourceKind::S3(s3) if s3.via == Via::Topic);
+    is_straight
+        .then(|| Problem::new(format!("source \"{}\"", source.name), "`via = \"topic\"`", LATER))
 }
 
 fn subscriber(owner: &Owner, subscriber: &Subscriber) -> Option<Problem> {

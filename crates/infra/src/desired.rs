@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwire_schema::EventType;
+use bellwire_schema::completion::Watch;
 use bellwire_schema::workflow::{
     Protocol, S3Source, SourceKind, StateMachine as Machine, Subscriber, Target, Workflow,
 };
@@ -24,7 +25,7 @@ use crate::kind::subscription::Subscription;
 use crate::kind::table::{Key, KeyAttribute, Table};
 use crate::kind::topic::Topic;
 use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
-use crate::{policy, pushdown};
+use crate::{policy, pushdown, watched};
 
 /// The alias that everything hangs on, so that a rollback is one call.
 pub const ALIAS: &str = "live";
@@ -443,24 +444,23 @@ impl Desired<'_> {
             let rule = RuleOf {
                 description: format!("Runs of Bellwire workflow {} that ended", self.workflow.name),
                 schedule: None,
-                pattern: completions(&machines),
+                pattern: watched::executions(&machines),
                 target: into_ingest(),
             };
             rules.push(("completions".to_owned(), rule, queues.clone()));
         }
         for source in &self.workflow.sources {
-            if let SourceKind::Schedule(schedule) = &source.kind {
-                let rule = RuleOf {
-                    description: format!(
-                        "Source {} of Bellwire workflow {}",
-                        source.name, self.workflow.name
-                    ),
-                    schedule: Some(schedule.expression.clone()),
-                    pattern: Value::Null,
-                    target: into_ingest(),
-                };
-                rules.push((source.name.clone(), rule, queues.clone()));
-            }
+            let (schedule, pattern) = match &source.kind {
+                SourceKind::Schedule(schedule) => (Some(schedule.expression.clone()), Value::Null),
+                kind => match watched::pattern(kind, &self.owner.place) {
+                    Some(pattern) => (None, pattern),
+                    None => continue,
+                },
+            };
+            let (name, workflow) = (&source.name, &self.workflow.name);
+            let description = format!("Source {name} of Bellwire workflow {workflow}");
+            let rule = RuleOf { description, schedule, pattern, target: into_ingest() };
+            rules.push((name.clone(), rule, queues.clone()));
         }
         let sweep = RuleOf {
             description: format!("What is due in Bellwire workflow {}", self.workflow.name),
@@ -565,38 +565,26 @@ fn machines_started(owner: &Owner, workflow: &Workflow) -> Vec<String> {
 fn machines_watched(owner: &Owner, workflow: &Workflow) -> Vec<String> {
     let mut machines: BTreeSet<String> = machines_started(owner, workflow).into_iter().collect();
     for source in &workflow.sources {
-        if let SourceKind::StepFunctions(completion) = &source.kind {
-            let resource = &completion.resource;
-            let is_arn = resource.starts_with("arn:");
-            let arn =
-                if is_arn { resource.clone() } else { owner.place.state_machine_arn(resource) };
-            machines.insert(arn);
-        }
+        machines.extend(Watch::of(&source.kind, &owner.place).into_iter().filter_map(|watch| {
+            match watch {
+                Watch::StateMachine(arn) => Some(arn),
+                _ => None,
+            }
+        }));
     }
     machines.into_iter().collect()
 }
 
 /// The names of the rules that fill the ingest queue.
 fn rules_into_ingest(owner: &Owner, workflow: &Workflow) -> Vec<String> {
-    let is_schedule = |kind: &SourceKind| matches!(kind, SourceKind::Schedule(_));
-    let schedules = workflow.sources.iter().filter(|source| is_schedule(&source.kind));
-    let schedules = schedules.map(|source| owner.deployment.rule(&source.name));
+    let has_rule = |kind: &SourceKind| {
+        matches!(kind, SourceKind::Schedule(_) | SourceKind::Sagemaker(_) | SourceKind::Batch(_))
+    };
+    let sources = workflow.sources.iter().filter(|source| has_rule(&source.kind));
+    let sources = sources.map(|source| owner.deployment.rule(&source.name));
     let watches = !machines_watched(owner, workflow).is_empty();
     let completions = watches.then(|| owner.deployment.rule("completions"));
-    completions.into_iter().chain(schedules).collect()
-}
-
-/// The pattern of the runs that ended. Source: AWS Step Functions developer
-/// guide, "Automating Step Functions event delivery with EventBridge".
-fn completions(machines: &[String]) -> Value {
-    json!({
-        "source": ["aws.states"],
-        "detail-type": ["Step Functions Execution Status Change"],
-        "detail": {
-            "stateMachineArn": machines,
-            "status": ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"],
-        },
-    })
+    completions.into_iter().chain(sources).collect()
 }
 
 const REFERENCE: &str = "${function:";

@@ -44,6 +44,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod watched;
 
 pub use aws::{PlaceError, check_place, place_of};
 pub use display::{Line, Tone};

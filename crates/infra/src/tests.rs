@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bellwire_schema::EventType;
-use bellwire_schema::workflow::{ClaimCheck, Protocol, Subscriber, Workflow};
+use bellwire_schema::workflow::{
+    ClaimCheck, CompletionSource, Protocol, Source, SourceKind, Subscriber, Workflow,
+};
+use bellwire_schema::{EventType, Stage};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -198,6 +200,80 @@ fn the_plan_of_a_destruction() {
     }
     let plan = destruction(&owner(), &world, &["wine-lake".to_owned()]);
     insta::assert_snapshot!("destruction", plan);
+}
+
+/// A workflow that also hears of a pipeline, of jobs and of a queue.
+fn watching() -> Workflow {
+    let mut workflow = workflow();
+    let source = |name: &str, kind: fn(CompletionSource) -> SourceKind, resource: &str| Source {
+        name: name.to_owned(),
+        dataset: None,
+        kind: kind(CompletionSource { resource: resource.to_owned(), stage: Stage::Training }),
+    };
+    workflow.sources.extend([
+        source("labels", SourceKind::StepFunctions, "somebody-labels"),
+        source("tuning", SourceKind::Sagemaker, "Tune"),
+        source(
+            "abalone",
+            SourceKind::Sagemaker,
+            "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/abalone",
+        ),
+        source("gpu", SourceKind::Batch, "gpu-queue"),
+    ]);
+    workflow
+}
+
+#[test]
+fn each_source_of_completions_has_its_events_and_no_others() {
+    check(&owner(), &watching(), &inputs()).unwrap_or_else(|problems| panic!("{problems}"));
+    let (mut patterns, mut senders) = (BTreeMap::new(), Vec::new());
+    for resource in desired_of(&watching(), &inputs()) {
+        match resource.properties {
+            Properties::Rule(rule) if rule.schedule.is_none() => {
+                patterns.insert(rule.name, rule.pattern);
+            }
+            Properties::Queue(queue) => senders.push(queue.policy.to_string()),
+            _ => {}
+        }
+    }
+    let names: Vec<&str> = patterns.keys().map(String::as_str).collect();
+    assert_eq!(names, ["wine-abalone", "wine-completions", "wine-gpu", "wine-tuning"]);
+    for policy in senders {
+        assert!(names.iter().all(|name| policy.contains(&format!("rule/{name}"))), "{policy}");
+    }
+    let queue = "arn:aws:batch:eu-west-1:123456789012:job-queue/gpu-queue";
+    let expected = json!({
+        "source": ["aws.batch"],
+        "detail-type": ["Batch Job State Change"],
+        "detail": {"jobQueue": [queue], "status": ["SUCCEEDED", "FAILED"]},
+    });
+    assert_eq!(patterns["wine-gpu"], expected);
+    let ends = json!(["Succeeded", "Failed", "Stopped"]);
+    let abalone = &patterns["wine-abalone"];
+    assert_eq!(abalone["detail"]["currentPipelineExecutionStatus"], ends);
+    assert!(abalone.get("$or").is_none(), "an ARN is no prefix of jobs: {abalone}");
+    let tuning = &patterns["wine-tuning"];
+    assert_eq!(tuning["source"], json!(["aws.sagemaker"]));
+    let jobs = json!({
+        "detail-type": ["SageMaker Training Job State Change"],
+        "detail": {
+            "TrainingJobName": [{"prefix": "Tune"}],
+            "TrainingJobStatus": ["Completed", "Failed", "Stopped"],
+        },
+    });
+    assert_eq!(tuning["$or"][1], jobs);
+    assert_eq!(tuning["$or"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn the_longest_pattern_fits() {
+    let place = owner().place;
+    for length in [63, 256] {
+        let resource = "T".repeat(length);
+        let source = SourceKind::Sagemaker(CompletionSource { resource, stage: Stage::Training });
+        let pattern = crate::watched::pattern(&source, &place).expect("a pattern").to_string();
+        assert!(pattern.len() <= 2_048, "{length}: {}", pattern.len());
+    }
 }
 
 #[test]

@@ -17,9 +17,9 @@ pub enum Record {
         /// S3's name for it.
         event_name: String,
     },
-    /// A state machine's execution began, or was redriven.
+    /// A run began, was redriven, is being stopped, or a part of it ended.
     RunGoesOn,
-    /// A state machine's execution ended.
+    /// A run ended: an execution, or a job.
     Completion(Box<RunCompletion>),
     /// A schedule's time has come.
     Tick(Tick),

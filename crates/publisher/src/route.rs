@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use bellwire_schema::completion::{CompletionOrigin, RunCompletion};
+use bellwire_schema::completion::{CompletionOrigin, RunCompletion, RunResource, Watch};
 use bellwire_schema::id::{ObjectChange, schedule_event_id};
 use bellwire_schema::payload::StageRequested;
 use bellwire_schema::s3::ObjectEvent;
@@ -95,26 +95,28 @@ pub struct ObjectRef {
 #[derive(Debug, Clone)]
 pub struct Rules {
     sources: Vec<Source>,
-    /// What runs on each state machine, by its ARN.
-    machines: BTreeMap<String, Machine>,
+    /// The triggers that start each state machine, by its ARN, with the stages that
+    /// they start it for.
+    machines: BTreeMap<String, Vec<(String, Stage)>>,
+    /// What the sources of completions watch.
+    watches: Vec<Watching>,
     /// Indices into `sources`, by the rule's ARN.
     schedules: BTreeMap<String, usize>,
 }
 
-/// Why we care for the ends of a state machine's executions.
-#[derive(Debug, Clone, Default)]
-struct Machine {
-    /// The triggers that start it, with the stages that they start it for.
-    triggers: Vec<(String, Stage)>,
-    /// The source that declares it: its stage and dataset.
-    source: Option<(Stage, Option<String>)>,
+/// A source of completions: whose, and what becomes of them.
+#[derive(Debug, Clone)]
+struct Watching {
+    runs: Vec<Watch>,
+    stage: Stage,
+    dataset: Option<String>,
 }
 
 impl Rules {
     /// The rules of a workflow that is deployed at a place.
     #[must_use]
     pub fn new(workflow: &Workflow, deployment: &Deployment, place: &Place) -> Self {
-        let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
+        let mut machines: BTreeMap<String, Vec<(String, Stage)>> = BTreeMap::new();
         for trigger in &workflow.triggers {
             let Target::StepFunctions(machine) = &trigger.target else { continue };
             let arn = match machine {
@@ -123,26 +125,25 @@ impl Rules {
                 }
                 StateMachine::Arn(arn) => arn.clone(),
             };
-            machines.entry(arn).or_default().triggers.push((trigger.name.clone(), trigger.stage));
+            machines.entry(arn).or_default().push((trigger.name.clone(), trigger.stage));
         }
-        let mut schedules = BTreeMap::new();
+        let (mut schedules, mut watches) = (BTreeMap::new(), Vec::new());
         for (index, source) in workflow.sources.iter().enumerate() {
             match &source.kind {
-                SourceKind::StepFunctions(rules) => {
-                    let arn = match rules.resource.starts_with("arn:") {
-                        true => rules.resource.clone(),
-                        false => place.state_machine_arn(&rules.resource),
-                    };
-                    let machine = machines.entry(arn).or_default();
-                    machine.source.get_or_insert((rules.stage, source.dataset.clone()));
-                }
+                SourceKind::StepFunctions(rules)
+                | SourceKind::Sagemaker(rules)
+                | SourceKind::Batch(rules) => watches.push(Watching {
+                    runs: Watch::of(&source.kind, place),
+                    stage: rules.stage,
+                    dataset: source.dataset.clone(),
+                }),
                 SourceKind::Schedule(_) => {
                     schedules.insert(place.rule_arn(&deployment.rule(&source.name)), index);
                 }
-                _ => {}
+                SourceKind::S3(_) | SourceKind::Http(_) => {}
             }
         }
-        Self { sources: workflow.sources.clone(), machines, schedules }
+        Self { sources: workflow.sources.clone(), machines, watches, schedules }
     }
 
     /// Where a record goes.
@@ -191,20 +192,34 @@ impl Rules {
     }
 
     fn route_completion(&self, completion: Box<RunCompletion>) -> Routed {
-        let Some(machine) = self.machines.get(&completion.state_machine_arn) else {
-            return Routed::Skip(Skip::NoRule);
+        let triggers = match &completion.resource {
+            RunResource::StateMachine(arn) => self.machines.get(arn).map_or(&[][..], Vec::as_slice),
+            // No trigger of this version starts anything else.
+            _ => &[],
         };
-        let otherwise = machine
-            .origin_of_hint(completion.run_context())
-            .or_else(|| machine.origin_of_source())
-            .or_else(|| machine.origin_of_trigger());
+        let otherwise = origin_of_hint(triggers, completion.run_context())
+            .or_else(|| self.origin_of_source(&completion.resource))
+            .or_else(|| origin_of_trigger(triggers));
         let Some(otherwise) = otherwise else {
             return Routed::Skip(Skip::NoRule);
         };
-        event(match machine.triggers.is_empty() {
+        event(match triggers.is_empty() {
             // What Bellwire never starts is in no ledger.
             true => Draft::Whole(completion.to_envelope(&otherwise)),
             false => Draft::Completion { completion, otherwise },
+        })
+    }
+
+    /// The first source that watches what ran: the event's id is the same whichever
+    /// source it is of.
+    fn origin_of_source(&self, resource: &RunResource) -> Option<CompletionOrigin> {
+        let is_watched = |source: &&Watching| source.runs.iter().any(|runs| runs.is_of(resource));
+        let source = self.watches.iter().find(is_watched)?;
+        Some(CompletionOrigin {
+            stage: source.stage,
+            trigger: None,
+            dataset: source.dataset.clone(),
+            context: EventContext::default(),
         })
     }
 
@@ -219,32 +234,28 @@ impl Rules {
     }
 }
 
-impl Machine {
-    /// What the run's input says, as far as it agrees with the workflow: anyone
-    /// may start a state machine, with any input.
-    fn origin_of_hint(&self, hint: Option<RunContext>) -> Option<CompletionOrigin> {
-        let hint = hint?;
-        let (trigger, stage) = self.triggers.iter().find(|(name, _)| *name == hint.trigger)?;
-        Some(CompletionOrigin {
-            stage: *stage,
-            trigger: Some(trigger.clone()),
-            dataset: hint.dataset,
-            context: hint.event,
-        })
-    }
+/// What the run's input says, as far as it agrees with the workflow: anyone may
+/// start a state machine, with any input.
+fn origin_of_hint(
+    triggers: &[(String, Stage)],
+    hint: Option<RunContext>,
+) -> Option<CompletionOrigin> {
+    let hint = hint?;
+    let (trigger, stage) = triggers.iter().find(|(name, _)| *name == hint.trigger)?;
+    Some(CompletionOrigin {
+        stage: *stage,
+        trigger: Some(trigger.clone()),
+        dataset: hint.dataset,
+        context: hint.event,
+    })
+}
 
-    fn origin_of_source(&self) -> Option<CompletionOrigin> {
-        let (stage, dataset) = self.source.clone()?;
-        Some(CompletionOrigin { stage, trigger: None, dataset, context: EventContext::default() })
-    }
-
-    /// Somebody has started a trigger's state machine by hand: the stage is the
-    /// trigger's, and it was not the trigger.
-    fn origin_of_trigger(&self) -> Option<CompletionOrigin> {
-        let (_, stage) = self.triggers.first()?;
-        let context = EventContext::default();
-        Some(CompletionOrigin { stage: *stage, trigger: None, dataset: None, context })
-    }
+/// Somebody has started a trigger's state machine by hand: the stage is the
+/// trigger's, and it was not the trigger.
+fn origin_of_trigger(triggers: &[(String, Stage)]) -> Option<CompletionOrigin> {
+    let (_, stage) = triggers.first()?;
+    let context = EventContext::default();
+    Some(CompletionOrigin { stage: *stage, trigger: None, dataset: None, context })
 }
 
 fn event(draft: Draft) -> Routed {

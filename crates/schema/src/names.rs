@@ -231,6 +231,18 @@ impl Place {
         self.arn("states", &format!("execution:{state_machine}:{execution}"))
     }
 
+    /// The ARN of a SageMaker pipeline.
+    #[must_use]
+    pub fn pipeline_arn(&self, name: &str) -> String {
+        self.arn("sagemaker", &format!("pipeline/{name}"))
+    }
+
+    /// The ARN of a job queue of AWS Batch.
+    #[must_use]
+    pub fn job_queue_arn(&self, name: &str) -> String {
+        self.arn("batch", &format!("job-queue/{name}"))
+    }
+
     /// A rule's ARN, on the default event bus.
     #[must_use]
     pub fn rule_arn(&self, name: &str) -> String {

@@ -265,17 +265,20 @@ fn change_of(event_name: &str) -> Result<ObjectChange, RecordError> {
 /// S3's own name for what EventBridge tells by type and reason. Source: Amazon
 /// S3 user guide, "EventBridge event message structure".
 fn bridge_event_name(change: ObjectChange, reason: &str, deletion_type: Option<&str>) -> String {
-    let name = match (change, reason, deletion_type) {
+    let is_marker = deletion_type == Some("Delete Marker Created");
+    let name = match (change, reason, is_marker) {
         (ObjectChange::Created, "CopyObject", _) => "ObjectCreated:Copy",
         (ObjectChange::Created, "CompleteMultipartUpload", _) => {
             "ObjectCreated:CompleteMultipartUpload"
         }
         (ObjectChange::Created, "POST Object", _) => "ObjectCreated:Post",
         (ObjectChange::Created, _, _) => "ObjectCreated:Put",
-        (ObjectChange::Removed, _, Some("Delete Marker Created")) => {
-            "ObjectRemoved:DeleteMarkerCreated"
+        (ObjectChange::Removed, "Lifecycle Expiration", true) => {
+            "LifecycleExpiration:DeleteMarkerCreated"
         }
-        (ObjectChange::Removed, _, _) => "ObjectRemoved:Delete",
+        (ObjectChange::Removed, "Lifecycle Expiration", false) => "LifecycleExpiration:Delete",
+        (ObjectChange::Removed, _, true) => "ObjectRemoved:DeleteMarkerCreated",
+        (ObjectChange::Removed, _, false) => "ObjectRemoved:Delete",
     };
     name.to_owned()
 }

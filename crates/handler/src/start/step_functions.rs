@@ -4,10 +4,12 @@
 //! key's, which Step Functions keeps taken for 90 days after the execution
 //! closed, and the ledger's row outlives that.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_sfn::Client;
 use aws_sdk_sfn::error::{DisplayErrorContext, ProvideErrorMetadata};
 use bellwire_ledger::Start;
-use bellwire_schema::completion::{RunCompletion, RunStatus};
+use bellwire_schema::completion::{RunCompletion, RunResource};
 use jiff::Timestamp;
 
 use super::{Accepted, StartError};
@@ -105,18 +107,21 @@ impl StepFunctions {
                 });
             }
         };
-        let Some(status) = RunStatus::of(run.status.as_str()) else {
+        let resource = RunResource::StateMachine(run.state_machine_arn);
+        let Some(status) = resource.status_of(run.status.as_str()) else {
             return Ok(RunState::Running);
         };
         Ok(RunState::Ended(Box::new(RunCompletion {
             run_arn: run.execution_arn,
-            state_machine_arn: run.state_machine_arn,
+            resource,
             status,
             redrive_count: run.redrive_count.and_then(|count| count.try_into().ok()).unwrap_or(0),
             started_at: timestamp(&run.start_date),
             stopped_at: run.stop_date.as_ref().and_then(timestamp),
             input: run.input,
             output: run.output,
+            metrics: BTreeMap::new(),
+            artifacts: Vec::new(),
             error: run.error,
             cause: run.cause,
         })))

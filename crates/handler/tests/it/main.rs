@@ -4,7 +4,7 @@ mod world;
 
 use bellwire_handler::Moment;
 use bellwire_ledger::State;
-use bellwire_schema::completion::{CompletionOrigin, RunCompletion, RunStatus};
+use bellwire_schema::completion::{CompletionOrigin, RunCompletion, RunResource, RunStatus};
 use bellwire_schema::dead_letter::{DeadReason, Hop};
 use bellwire_schema::limits::STEP_FUNCTIONS_INPUT_BYTES_MAX;
 use bellwire_schema::{Envelope, EventType, Stage};
@@ -101,13 +101,15 @@ async fn the_sweep_publishes_the_completion_that_never_came() {
 fn completion_of(run_arn: &str, status: RunStatus) -> Envelope {
     let completion = RunCompletion {
         run_arn: run_arn.to_owned(),
-        state_machine_arn: world::machine_arn("collect"),
+        resource: RunResource::StateMachine(world::machine_arn("collect")),
         status,
         redrive_count: 0,
         started_at: None,
         stopped_at: Some(Timestamp::now()),
         input: None,
         output: Some(r#"{"metrics":{"rows":3}}"#.to_owned()),
+        metrics: Default::default(),
+        artifacts: Vec::new(),
         error: Some("Boom".to_owned()),
         cause: None,
     };

@@ -4,7 +4,8 @@ use bellwire_schema::{Envelope, Stage};
 use serde_json::json;
 
 use crate::samples::{
-    TRAIN, rules, run_input, s3_body, s3_record, scheduled_event, status_event, test_event,
+    TRAIN, batch_job, pipeline_event, processing_job, rules, run_input, s3_body, s3_event,
+    s3_record, scheduled_event, status_event, test_event, training_job, transform_job,
 };
 
 fn route(body: &str) -> Routed {
@@ -119,6 +120,57 @@ fn a_completion_of_somebody_s_state_machine_becomes_this_event() {
 }
 
 #[test]
+fn the_event_of_a_job_says_what_aws_said_of_it() {
+    let completed = whole(&training_job("Abalone-1", "Completed"));
+    let arn = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/abalone-1";
+    assert_eq!((completed.source.as_str(), completed.subject.as_deref()), (arn, Some(arn)));
+    let data = completed.data.unwrap();
+    assert_eq!(data["run"]["status"], "Completed");
+    assert_eq!(data["run"]["duration_s"], 1.9);
+    assert_eq!(data["metrics"], json!({ "validation:auc": 0.93 }));
+    assert_eq!(data["artifacts"][0]["uri"], "s3://wine-lake/models/model.tar.gz");
+
+    let failed = whole(&batch_job("gpu-queue", "FAILED", ""));
+    assert_eq!(failed.source, "arn:aws:batch:eu-west-1:123456789012:job-queue/gpu-queue");
+    let data = failed.data.unwrap();
+    assert_eq!(data["run"]["status"], "FAILED");
+    assert!(data["cause"].as_str().unwrap().contains("OutOfMemoryError"), "{data}");
+
+    let stopped = whole(&pipeline_event("abalone", "Stopped"));
+    assert_eq!(stopped.source, "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/abalone");
+    assert_eq!(stopped.event_type.as_str(), "ml.training.failed.v1");
+    assert_eq!(stopped.data.unwrap()["run"]["status"], "Stopped");
+}
+
+#[test]
+fn every_run_that_a_source_names_has_its_stage_and_dataset() {
+    for (body, event_type, artifact) in [
+        (training_job("Abalone-1", "Stopped"), "ml.training.failed.v1", None),
+        (processing_job("Abalone-1", "Completed"), "ml.training.completed.v1", Some("train")),
+        (transform_job("Abalone-1", "Completed"), "ml.training.completed.v1", Some("predictions")),
+        (pipeline_event("Abalone", "Failed"), "ml.training.failed.v1", None),
+        (pipeline_event("abalone", "Succeeded"), "ml.training.completed.v1", None),
+        (batch_job("gpu-queue", "SUCCEEDED", ""), "ml.prediction.completed.v1", None),
+    ] {
+        let envelope = whole(&body);
+        assert_eq!(envelope.event_type.as_str(), event_type);
+        let is_batch = envelope.event_type.as_str().starts_with("ml.prediction");
+        assert_eq!(envelope.dataset.as_deref(), Some(if is_batch { "wine" } else { "shells" }));
+        let data = envelope.data.unwrap();
+        let name = data.pointer("/artifacts/0/name").and_then(serde_json::Value::as_str);
+        assert_eq!(name, artifact, "{data}");
+    }
+}
+
+#[test]
+fn one_end_told_twice_is_one_event_and_another_end_is_another() {
+    let id = |status: &str| whole(&training_job("Abalone-1", status)).id;
+    assert_eq!(id("Completed"), id("Completed"));
+    assert_ne!(id("Completed"), id("Failed"));
+    assert_ne!(id("Completed"), whole(&training_job("Abalone-2", "Completed")).id);
+}
+
+#[test]
 fn what_is_no_event_is_skipped_by_name() {
     let removed = |key| json!({ "Records": [s3_record("ObjectRemoved:Delete", key)] }).to_string();
     let restored = json!({ "Records": [s3_record("ObjectRestore:Post", "raw/a.csv")] }).to_string();
@@ -132,6 +184,13 @@ fn what_is_no_event_is_skipped_by_name() {
         (status_event("RUNNING", TRAIN, None), Skip::RunStillRunning),
         (status_event("FAILED", &format!("{TRAIN}-other"), None), Skip::NoRule),
         (scheduled_event("somebody-elses"), Skip::NoRule),
+        (training_job("abalone-1", "Completed"), Skip::NoRule),
+        (training_job("Other", "Failed"), Skip::NoRule),
+        (pipeline_event("Abalone-2", "Succeeded"), Skip::NoRule),
+        (batch_job("cpu-queue", "FAILED", ""), Skip::NoRule),
+        (batch_job("gpu-queue", "FAILED", ":3"), Skip::RunStillRunning),
+        (pipeline_event("abalone", "Stopping"), Skip::RunStillRunning),
+        (s3_event("Object Created", "raw/2026/", &json!({})), Skip::FolderMarker),
     ] {
         assert_eq!(route(&body), Routed::Skip(skip), "{body}");
     }

@@ -44,6 +44,18 @@ resource = "somebody-labels"
 stage = "collection"
 dataset = "labels"
 [[source]]
+name = "pipelines"
+kind = "sagemaker"
+resource = "Abalone"
+stage = "training"
+dataset = "shells"
+[[source]]
+name = "gpu"
+kind = "batch"
+resource = "gpu-queue"
+stage = "prediction"
+dataset = "wine"
+[[source]]
 name = "app"
 kind = "http"
 emits = "collection.requested"
@@ -136,4 +148,142 @@ pub(crate) fn scheduled_event(rule: &str) -> String {
         "resources": [format!("arn:aws:events:eu-west-1:123456789012:rule/{rule}")],
     })
     .to_string()
+}
+
+/// EventBridge's word on a job of SageMaker, as its documentation shows it: with its
+/// times as text for training, and as numbers or RFC 3339 for the others.
+pub(crate) fn sagemaker_job(job: &str, name: &str, status: &str) -> Value {
+    let arn = format!(
+        "arn:aws:sagemaker:eu-west-1:{ACCOUNT}:{}-job/{}",
+        job.to_lowercase(),
+        name.to_lowercase()
+    );
+    let mut event = json!({
+        "version": "0", "id": "844e2571-85d4-695f-b930-0153b71dcb42", "account": ACCOUNT,
+        "detail-type": format!("SageMaker {job} Job State Change"), "source": "aws.sagemaker",
+        "time": "2026-11-22T02:14:09Z", "region": "eu-west-1", "resources": [arn],
+        "detail": {
+            (format!("{job}JobName")): name, (format!("{job}JobArn")): arn,
+            (format!("{job}JobStatus")): status,
+            "RoleArn": "arn:aws:iam::111122223333:role/SMRole", "Tags": {},
+        },
+    });
+    let detail = event["detail"].as_object_mut().unwrap();
+    let times = match job {
+        "Training" => [json!("1795313647000"), json!("1795313648900")],
+        "Processing" => [json!(1_795_313_647_000_i64), json!(1_795_313_648_900_i64)],
+        _ => [json!("2026-11-22T02:14:07Z"), json!("2026-11-22T02:14:08.9Z")],
+    };
+    let [start, end] = times;
+    detail.insert(format!("{job}StartTime"), start);
+    detail.insert(format!("{job}EndTime"), end);
+    if status == "Failed" {
+        detail.insert("FailureReason".to_owned(), json!("AlgorithmError: exit code 1"));
+    }
+    event
+}
+
+pub(crate) fn training_job(name: &str, status: &str) -> String {
+    let mut event = sagemaker_job("Training", name, status);
+    event["detail"]["SecondaryStatus"] = json!(status);
+    event["detail"]["ModelArtifacts"] =
+        json!({ "S3ModelArtifacts": "s3://wine-lake/models/model.tar.gz" });
+    event["detail"]["FinalMetricDataList"] = json!([
+        { "MetricName": "validation:auc", "Value": 0.93, "Timestamp": 1_795_313_648_i64 },
+        { "MetricName": "no-number", "Value": "NaN" },
+    ]);
+    event.to_string()
+}
+
+pub(crate) fn processing_job(name: &str, status: &str) -> String {
+    let mut event = sagemaker_job("Processing", name, status);
+    event["detail"]["ProcessingOutputConfig"] = json!({ "Outputs": [
+        { "OutputName": "train", "S3Output": { "S3Uri": "s3://wine-lake/train", "LocalPath": "/p" } },
+        { "OutputName": "features", "FeatureStoreOutput": { "FeatureGroupName": "g" } },
+    ] });
+    event.to_string()
+}
+
+pub(crate) fn transform_job(name: &str, status: &str) -> String {
+    let mut event = sagemaker_job("Transform", name, status);
+    event["detail"]["TransformOutput"] = json!({ "S3OutputPath": "s3://wine-lake/scored" });
+    event.to_string()
+}
+
+/// EventBridge's word on an execution of a pipeline.
+pub(crate) fn pipeline_event(pipeline: &str, status: &str) -> String {
+    let arn = format!("arn:aws:sagemaker:eu-west-1:{ACCOUNT}:pipeline/{pipeline}");
+    let execution = format!("{arn}/execution/p4jn9xou8a8s");
+    json!({
+        "version": "0", "id": "315c1398-40ff-a850-213b-158f73kd93ir",
+        "detail-type": "SageMaker Model Building Pipeline Execution Status Change",
+        "source": "aws.sagemaker", "account": ACCOUNT, "time": "2026-11-22T02:14:09Z",
+        "region": "eu-west-1", "resources": [arn, execution],
+        "detail": {
+            "pipelineExecutionDisplayName": "SomeDisplayName",
+            "currentPipelineExecutionStatus": status, "previousPipelineExecutionStatus": "Executing",
+            "executionStartTime": "2026-11-22T02:14:07Z", "executionEndTime": "2026-11-22T02:14:08Z",
+            "pipelineExecutionDescription": "SomeDescription",
+            "pipelineArn": arn, "pipelineExecutionArn": execution,
+        },
+    })
+    .to_string()
+}
+
+/// EventBridge's word on a job of AWS Batch; a part of a job has `:0` or `#0` behind its id.
+pub(crate) fn batch_job(queue: &str, status: &str, part: &str) -> String {
+    let id = format!("4c7599ae-0a82-49aa-ba5a-4727fcce14a8{part}");
+    let arn = format!("arn:aws:batch:eu-west-1:{ACCOUNT}:job/{id}");
+    json!({
+        "version": "0", "id": "c8f9c4b5-76e5-d76a-f980-7011e206042b",
+        "detail-type": "Batch Job State Change", "source": "aws.batch", "account": ACCOUNT,
+        "time": "2026-11-22T02:14:09Z", "region": "eu-west-1", "resources": [arn],
+        "detail": {
+            "jobArn": arn, "jobName": "event-test", "jobId": id,
+            "jobQueue": format!("arn:aws:batch:eu-west-1:{ACCOUNT}:job-queue/{queue}"),
+            "status": status, "statusReason": "Essential container in task exited",
+            "attempts": [{ "container": { "exitCode": 1 }, "startedAt": 1, "stoppedAt": 2 }],
+            "createdAt": 1_795_313_640_000_i64, "startedAt": 1_795_313_647_000_i64,
+            "stoppedAt": 1_795_313_648_900_i64, "retryStrategy": { "attempts": 2 },
+            "jobDefinition": format!("arn:aws:batch:eu-west-1:{ACCOUNT}:job-definition/score:1"),
+            "parameters": {}, "tags": {},
+            "container": {
+                "image": "busybox", "exitCode": 1,
+                "reason": "OutOfMemoryError: Container killed due to memory usage",
+            },
+        },
+    })
+    .to_string()
+}
+
+/// EventBridge's word on an object, with its key as it is.
+pub(crate) fn s3_event(kind: &str, key: &str, detail: &Value) -> String {
+    let mut event = json!({
+        "version": "0", "id": "17793124-05d4-b198-2fde-7ededc63b103", "source": "aws.s3",
+        "detail-type": kind, "account": ACCOUNT, "region": "eu-west-1",
+        "time": "2026-11-22T02:14:08Z", "resources": ["arn:aws:s3:::wine-lake"],
+        "detail": { "version": "0", "bucket": { "name": "wine-lake" },
+            "object": { "key": key, "sequencer": "00" } },
+    });
+    for (name, value) in detail.as_object().unwrap() {
+        event["detail"][name] = value.clone();
+    }
+    event.to_string()
+}
+
+/// One body of each form that the ingest queue gets.
+pub(crate) fn every_form() -> Vec<String> {
+    vec![
+        test_event(),
+        s3_body(&["raw/part+3.csv", "raw/b.csv"]),
+        s3_event("Object Created", "raw/a+b%20.csv", &json!({ "reason": "PutObject" })),
+        status_event("SUCCEEDED", TRAIN, Some(run_input("train"))),
+        status_event("RUNNING", TRAIN, None),
+        scheduled_event("wine-nightly"),
+        training_job("Abalone-1", "Completed"),
+        processing_job("Abalone-1", "Failed"),
+        transform_job("Abalone-1", "Stopped"),
+        pipeline_event("abalone", "Succeeded"),
+        batch_job("gpu-queue", "FAILED", ""),
+    ]
 }

@@ -86,7 +86,7 @@ struct Named<'a, 'r> {
 }
 
 /// Functions, state machines and Bellwire's own components share the names of their
-/// roles; schedules share the names of rules.
+/// roles; the sources that have a rule of their own share the names of rules.
 fn names_on_aws(tables: &Tables<'_>) {
     let Some(workflow) = &tables.name else { return };
     let deployment = Deployment::new(workflow, None);
@@ -126,7 +126,11 @@ fn names_on_aws(tables: &Tables<'_>) {
             name: source.name.clone(),
             on_aws,
         };
-        matches!(source.kind, SourceKind::Schedule(_)).then_some(named)
+        let has_rule = matches!(
+            source.kind,
+            SourceKind::Schedule(_) | SourceKind::Sagemaker(_) | SourceKind::Batch(_)
+        );
+        has_rule.then_some(named)
     }));
     collisions(&rules);
 }

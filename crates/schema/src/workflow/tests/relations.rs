@@ -40,6 +40,15 @@ fn two_things_never_share_a_name_on_aws() {
         "wine-sweep",
         "rename",
     );
+    for kind in ["sagemaker", "batch"] {
+        let source = |name: &str| {
+            and(&format!(
+                "[[source]]\nname = \"{name}\"\nkind = \"{kind}\"\nresource = \"jobs\"\nstage = \"training\"\n"
+            ))
+        };
+        refused(&source("completions"), "name = \"completions\"", "wine-completions", "rename");
+        accepted(&source("jobs"));
+    }
     // A trigger on somebody else's pipeline makes nothing of its name.
     accepted(&with("name = \"predict\"", "name = \"publisher\""));
 }

@@ -1,5 +1,11 @@
 //! The end of a run, as EventBridge tells of it or the sweep asks for it: one
-//! event either way.
+//! event either way, whichever service ran it.
+
+mod batch;
+mod sagemaker;
+mod status_event;
+mod step_functions;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -7,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::status_event::{CompletionError, StatusEvent};
+pub use self::watch::Watch;
 use crate::context::{EventContext, RUN_CONTEXT_KEY, RunContext};
 use crate::envelope::Envelope;
 use crate::event_type::{Stage, StageVerb};
@@ -24,47 +32,90 @@ const LIFTED_BYTES_MAX: usize = 32 * 1024;
 /// Bytes that a failure's cause keeps: enough to see what went wrong.
 const CAUSE_BYTES_MAX: usize = 8 * 1024;
 
-/// How a Step Functions execution ended.
+/// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunStatus {
     /// It ran to its end.
     Succeeded,
-    /// A state failed and nothing caught it.
+    /// It failed, and nothing caught that.
     Failed,
     /// It took longer than it was allowed.
     TimedOut,
-    /// Somebody stopped it.
+    /// Somebody stopped an execution of a state machine.
     Aborted,
+    /// Somebody stopped a job or a pipeline of SageMaker's.
+    Stopped,
 }
 
-impl RunStatus {
-    /// AWS's word for it.
+/// What ran: the thing that a source names, or that is told apart by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunResource {
+    /// A state machine of Step Functions, by its ARN.
+    StateMachine(String),
+    /// A pipeline of SageMaker, by its ARN.
+    Pipeline(String),
+    /// A training, processing or transform job of SageMaker, by its name: nothing
+    /// stands above it.
+    SagemakerJob(String),
+    /// A job queue of AWS Batch, by its ARN.
+    JobQueue(String),
+}
+
+/// Sources: the API references' `ExecutionStatus` (AWS Step Functions),
+/// `PipelineExecutionStatus`, `TrainingJobStatus`, `ProcessingJobStatus` and
+/// `TransformJobStatus` (Amazon SageMaker), `JobStatus` (AWS Batch).
+const EXECUTION_WORDS: &[(&str, RunStatus)] = &[
+    ("SUCCEEDED", RunStatus::Succeeded),
+    ("FAILED", RunStatus::Failed),
+    ("TIMED_OUT", RunStatus::TimedOut),
+    ("ABORTED", RunStatus::Aborted),
+];
+const PIPELINE_WORDS: &[(&str, RunStatus)] = &[
+    ("Succeeded", RunStatus::Succeeded),
+    ("Failed", RunStatus::Failed),
+    ("Stopped", RunStatus::Stopped),
+];
+const SAGEMAKER_JOB_WORDS: &[(&str, RunStatus)] = &[
+    ("Completed", RunStatus::Succeeded),
+    ("Failed", RunStatus::Failed),
+    ("Stopped", RunStatus::Stopped),
+];
+const BATCH_WORDS: &[(&str, RunStatus)] =
+    &[("SUCCEEDED", RunStatus::Succeeded), ("FAILED", RunStatus::Failed)];
+
+impl RunResource {
+    /// How a run of this ended, in AWS's word for it; `None` for a status that is
+    /// no end, such as `RUNNING`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn status_of(&self, word: &str) -> Option<RunStatus> {
+        self.words().iter().find(|(known, _)| *known == word).map(|(_, status)| *status)
+    }
+
+    /// AWS's word for how a run of this ended. A status that its service does not
+    /// have is nothing that [`RunResource::status_of`] gives: it reads as a failure.
+    #[must_use]
+    pub fn word_of(&self, status: RunStatus) -> &'static str {
+        let of = |wanted: RunStatus| self.words().iter().find(|(_, known)| *known == wanted);
+        of(status).or_else(|| of(RunStatus::Failed)).map_or("FAILED", |(word, _)| word)
+    }
+
+    const fn words(&self) -> &'static [(&'static str, RunStatus)] {
         match self {
-            Self::Succeeded => "SUCCEEDED",
-            Self::Failed => "FAILED",
-            Self::TimedOut => "TIMED_OUT",
-            Self::Aborted => "ABORTED",
+            Self::StateMachine(_) => EXECUTION_WORDS,
+            Self::Pipeline(_) => PIPELINE_WORDS,
+            Self::SagemakerJob(_) => SAGEMAKER_JOB_WORDS,
+            Self::JobQueue(_) => BATCH_WORDS,
         }
     }
-
-    /// Reads AWS's word; `None` for a status that is no end, such as `RUNNING`.
-    #[must_use]
-    pub fn of(status: &str) -> Option<Self> {
-        [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Aborted]
-            .into_iter()
-            .find(|known| known.as_str() == status)
-    }
 }
 
-/// An execution of a state machine that ended.
+/// A run that ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunCompletion {
-    /// The execution's ARN.
+    /// The run's ARN: of an execution, or of a job.
     pub run_arn: String,
-    /// The state machine's ARN.
-    pub state_machine_arn: String,
+    /// What ran.
+    pub resource: RunResource,
     /// How it ended.
     pub status: RunStatus,
     /// How often it was redriven: each redrive ends once more.
@@ -73,11 +124,15 @@ pub struct RunCompletion {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub stopped_at: Option<Timestamp>,
-    /// Its input, where AWS did not drop it for its size.
+    /// Its input, where AWS tells it and did not drop it for its size.
     pub input: Option<String>,
     /// Its output, where there is one and AWS did not drop it for its size.
     pub output: Option<String>,
-    /// The error's name, where it failed.
+    /// Numbers that AWS tells of it, beside those in its output.
+    pub metrics: BTreeMap<String, f64>,
+    /// What it made by AWS's word, beside what its output lists.
+    pub artifacts: Vec<Artifact>,
+    /// The error's name, where it failed and AWS gives one.
     pub error: Option<String>,
     /// The error's cause, where it failed.
     pub cause: Option<String>,
@@ -96,63 +151,6 @@ pub struct CompletionOrigin {
     pub context: EventContext,
 }
 
-/// A status event of Step Functions that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the Step Functions event does not have its documented shape at `{field}`: {problem}")]
-pub struct CompletionError {
-    /// Where in the event: `detail.executionArn`.
-    pub field: String,
-    /// What is wrong there.
-    pub problem: String,
-}
-
-/// A status event of Step Functions.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StatusEvent {
-    /// The run goes on.
-    Running,
-    /// The run ended.
-    Ended(Box<RunCompletion>),
-}
-
-impl StatusEvent {
-    /// Decodes EventBridge's status event; `None` where the event is not one of
-    /// Step Functions'.
-    #[must_use]
-    pub fn decode(event: &Value) -> Option<Result<Self, CompletionError>> {
-        let is_status = event.get("source").and_then(Value::as_str) == Some("aws.states")
-            && event.get("detail-type").and_then(Value::as_str)
-                == Some("Step Functions Execution Status Change");
-        is_status.then(|| {
-            let event: Event =
-                serde_path_to_error::deserialize(event).map_err(|error| CompletionError {
-                    field: error.path().to_string(),
-                    problem: error.into_inner().to_string(),
-                })?;
-            Ok(Self::of_detail(event.detail))
-        })
-    }
-
-    fn of_detail(detail: Detail) -> Self {
-        let Some(status) = RunStatus::of(&detail.status) else {
-            return Self::Running;
-        };
-        let at = |milliseconds: Option<i64>| Timestamp::from_millisecond(milliseconds?).ok();
-        Self::Ended(Box::new(RunCompletion {
-            run_arn: detail.execution_arn,
-            state_machine_arn: detail.state_machine_arn,
-            status,
-            redrive_count: detail.redrive_count.unwrap_or(0),
-            started_at: at(detail.start_date),
-            stopped_at: at(detail.stop_date),
-            input: detail.input,
-            output: detail.output,
-            error: detail.error,
-            cause: detail.cause,
-        }))
-    }
-}
-
 impl RunCompletion {
     /// What the run was told of why it runs. Only a hint, since AWS drops the
     /// input of large status events, and anyone may start a state machine.
@@ -162,6 +160,23 @@ impl RunCompletion {
         RunContext::deserialize(input.get(RUN_CONTEXT_KEY)?).ok()
     }
 
+    /// AWS's word for how it ended.
+    #[must_use]
+    pub fn status_word(&self) -> &'static str {
+        self.resource.word_of(self.status)
+    }
+
+    /// The event's `source`: the ARN of what ran. A job of SageMaker's has nothing
+    /// above it, so that it is a source of its own.
+    fn event_source(&self) -> &str {
+        match &self.resource {
+            RunResource::StateMachine(arn)
+            | RunResource::Pipeline(arn)
+            | RunResource::JobQueue(arn) => arn,
+            RunResource::SagemakerJob(_) => &self.run_arn,
+        }
+    }
+
     /// The `<stage>.completed` or `<stage>.failed` event of this end.
     #[must_use]
     pub fn to_envelope(&self, origin: &CompletionOrigin) -> Envelope {
@@ -169,8 +184,8 @@ impl RunCompletion {
             RunStatus::Succeeded => StageVerb::Completed,
             _ => StageVerb::Failed,
         };
-        let id = completion_event_id(&self.run_arn, self.status.as_str(), self.redrive_count);
-        let mut envelope = Envelope::new(&id, &self.state_machine_arn, origin.stage.event(verb));
+        let id = completion_event_id(&self.run_arn, self.status_word(), self.redrive_count);
+        let mut envelope = Envelope::new(&id, self.event_source(), origin.stage.event(verb));
         envelope.subject = Some(self.run_arn.clone());
         envelope.time = self.stopped_at;
         envelope.dataset.clone_from(&origin.dataset);
@@ -192,7 +207,7 @@ impl RunCompletion {
             self.started_at.zip(self.stopped_at).map(|(start, stop)| stop.duration_since(start));
         Run {
             arn: self.run_arn.clone(),
-            status: self.status.as_str().to_owned(),
+            status: self.status_word().to_owned(),
             trigger,
             started_at: self.started_at,
             stopped_at: self.stopped_at,
@@ -200,25 +215,19 @@ impl RunCompletion {
         }
     }
 
-    /// Lifts `metrics` and `artifacts` out of an output that has them; entries
-    /// that are no number or no artifact stay in the output only.
+    /// Puts what AWS tells together with the `metrics` and `artifacts` of an output
+    /// that has them; entries that are no number or no artifact stay in the output only.
     fn completed(&self, run: Run) -> StageCompleted {
         let text = self.output.as_deref().filter(|text| text.len() <= OUTPUT_BYTES_MAX);
         let whole: Option<Value> =
             self.output.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let part = |name: &str| whole.as_ref().and_then(|output| output.get(name));
-        let metrics: BTreeMap<String, f64> = part("metrics")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)))
-            .collect();
-        let artifacts: Vec<Artifact> = part("artifacts")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|artifact| Artifact::deserialize(artifact).ok())
-            .collect();
+        let mut metrics = self.metrics.clone();
+        let reported = part("metrics").and_then(Value::as_object).into_iter().flatten();
+        metrics.extend(reported.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))));
+        let mut artifacts = self.artifacts.clone();
+        let reported = part("artifacts").and_then(Value::as_array).into_iter().flatten();
+        artifacts.extend(reported.filter_map(|one| Artifact::deserialize(one).ok()));
         StageCompleted {
             run,
             metrics: if is_liftable(&metrics) { metrics } else { BTreeMap::new() },
@@ -238,24 +247,4 @@ fn shortened(cause: &str) -> String {
         end -= 1;
     }
     cause[..end].to_owned()
-}
-
-#[derive(Deserialize)]
-struct Event {
-    detail: Detail,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Detail {
-    execution_arn: String,
-    state_machine_arn: String,
-    status: String,
-    start_date: Option<i64>,
-    stop_date: Option<i64>,
-    input: Option<String>,
-    output: Option<String>,
-    error: Option<String>,
-    cause: Option<String>,
-    redrive_count: Option<u32>,
 }
