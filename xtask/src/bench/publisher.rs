@@ -13,7 +13,7 @@ use super::figures::{Figure, median, table};
 use super::peer::{Measure, Peer};
 use super::stub::Stub;
 use super::{BenchError, file_error};
-use crate::build::{self, BuildError};
+use crate::build::{self, BuildError, Profile};
 use crate::project::Project;
 use crate::steps::{Steps, shown_count, shown_duration};
 
@@ -48,6 +48,9 @@ pub(crate) struct PublisherBench {
     /// Also let the publisher move a million events, once: memory and CPU must not grow
     #[arg(long)]
     million: bool,
+    /// How to compile; what `dev` gives is quick to have, tells of the harness alone and is not kept
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
 }
 
 /// What each peer took, round by round.
@@ -60,7 +63,7 @@ impl PublisherBench {
         let steps = Steps::new();
         let folder = project.state().join("bench");
         fs::create_dir_all(&folder).map_err(file_error(&folder))?;
-        let binaries = built(&project, &steps)?;
+        let binaries = built(&project, self.profile, &steps)?;
         let python = python(&project, &steps)?;
         let peers = peers(&project, &folder, &binaries, python)?;
         let stub = Stub::start(&binary(&binaries, "bellwire-bench-stub")?, &folder)?;
@@ -83,17 +86,25 @@ impl PublisherBench {
         };
         let figures = figures(&measures, self.events, million.as_ref());
         anstream::print!("\n{}", table(&figures));
-        let path = written(&project, &figures)?;
-        anstream::println!("\n  {}", project.shown(&path));
+        if self.profile == Profile::Release {
+            let path = written(&project, &figures)?;
+            anstream::println!("\n  {}", project.shown(&path));
+        } else {
+            anstream::println!("\n  compiled for development: these figures tell nothing");
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn built(project: &Project, steps: &Steps) -> Result<BTreeMap<String, PathBuf>, BenchError> {
+fn built(
+    project: &Project,
+    profile: Profile,
+    steps: &Steps,
+) -> Result<BTreeMap<String, PathBuf>, BenchError> {
     let step = steps.begin("build", "publisher, stub, bare loop");
     let packages = ["bellwire-publisher", "bellwire-bench"];
-    let built = build::release_of(project, &packages, |line| step.note(line));
-    step.end(&built, |_| "release profile".to_owned());
+    let built = build::each_of(project, profile, &packages, |line| step.note(line));
+    step.end(&built, |_| String::new());
     Ok(built?)
 }
 

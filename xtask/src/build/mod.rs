@@ -192,17 +192,21 @@ fn compile(
     run_cargo(&mut command, note)
 }
 
-/// Compiles packages for a release, each by itself: with the features that it has
-/// where it is used. Answers with their binaries.
-pub(crate) fn release_of(
+/// Compiles packages, each by itself: with the features that it has where it is
+/// used. Answers with their binaries.
+pub(crate) fn each_of(
     project: &Project,
+    profile: Profile,
     packages: &[&str],
     mut note: impl FnMut(&str),
 ) -> Result<BTreeMap<String, PathBuf>, BuildError> {
     let mut binaries = BTreeMap::new();
     for package in packages {
         let mut command = cargo_build(project);
-        command.args(["--release", "-p", package]);
+        command.args(["-p", package]);
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
         binaries.extend(run_cargo(&mut command, &mut note)?);
     }
     Ok(binaries)
