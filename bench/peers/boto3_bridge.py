@@ -34,9 +34,10 @@ def event_of(record):
     bucket, s3_object = s3["bucket"]["name"], s3["object"]
     key = unquote_plus(s3_object["key"])
     sequencer = s3_object["sequencer"]
+    own_id = event_id(bucket, key, sequencer)
     return {
         "specversion": "1.0",
-        "id": event_id(bucket, key, sequencer),
+        "id": own_id,
         "source": f"arn:aws:s3:::{bucket}",
         "type": TYPE,
         "subject": key,
@@ -45,6 +46,7 @@ def event_of(record):
         "dataset": DATASET,
         "partitionkey": DATASET,
         "sequence": sequencer,
+        "correlationid": own_id,
         "hop": 0,
         "data": {
             "bucket": bucket,

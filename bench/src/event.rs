@@ -35,7 +35,9 @@ pub fn sample() -> Sample {
         panic!("the body is S3's");
     };
     let object = records.into_iter().next().expect("it has a record").expect("a sound one");
-    let envelope = object.to_envelope(source, rules);
+    let mut envelope = object.to_envelope(source, rules);
+    // As the publisher completes it: the event begins a workflow instance.
+    envelope.context.correlationid = Some(envelope.id.clone());
     let attributes = attributes_of(&envelope, &Default::default()).expect("they are few");
     Sample { body: envelope.to_json(), attributes }
 }

@@ -125,6 +125,10 @@ mod tests {
             Figure::of("cpu per 10,000 events", 0.4567, "s").against("bare", 0.3).at_most(1.25),
             Figure::of("rate", 12_345.6, "events/s"),
         ];
-        insta::assert_snapshot!(table(&figures), @"");
+        insta::assert_snapshot!(table(&figures), @"
+        figure                          value  peer  ratio  bound
+        cpu per 10,000 events         0.457 s  bare   1.52   1.25  does not hold
+        rate                   12346 events/s
+        ");
     }
 }
