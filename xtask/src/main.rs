@@ -1,5 +1,6 @@
 //! `cargo xtask`: builds, tests, demonstrates and deploys Bellwire. One file a command.
 
+mod bench;
 mod build;
 mod demo;
 mod deploy;
@@ -39,6 +40,8 @@ enum Command {
     Build(build::BuildCommand),
     /// Build, show the plan, ask, and apply it to the AWS account of your settings
     Deploy(deploy::DeployCommand),
+    /// Measure against peers that do the same work
+    Bench(bench::BenchCommand),
     /// A local AWS that stays, to try things on
     Local(local::LocalCommand),
 }
@@ -65,6 +68,7 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Test(test) => test.run()?,
         Command::Build(build) => build.run()?,
         Command::Deploy(deploy) => deploy.run()?,
+        Command::Bench(bench) => bench.run()?,
         Command::Local(local) => local.run()?,
     })
 }

@@ -102,9 +102,9 @@ pub enum SetupError {
         /// The last lines of what Python said.
         output: String,
     },
-    /// pip could not install ministack.
+    /// pip could not install the requirements.
     #[error(
-        "pip could not install ministack:\n{output}\n\
+        "pip could not install what is needed:\n{output}\n\
          check that this machine reaches a Python package index (pip's own settings apply), \
          then try again"
     )]
@@ -161,16 +161,30 @@ impl Environment {
             progress(Step::Ready { installed: false });
             return Ok(environment);
         }
+        let installed = ensure_venv(&venv, &python, REQUIREMENTS, progress)?;
         let _lock = lock(&environment.root.join("setup.lock"), progress)?;
-        let installed = !is_complete(&venv);
-        if installed && let Err(error) = install(&venv, &python, progress) {
-            // Half of an environment is of no use to anyone; why it is half is.
-            let _ = remove_folder(&venv);
-            return Err(error);
-        }
         write_programs(&programs)?;
         progress(Step::Ready { installed });
         Ok(environment)
+    }
+
+    /// Finds or makes, beside ministack's, an environment of other requirements, each
+    /// of which has its hash; answers with its Python.
+    ///
+    /// # Errors
+    /// As [`Environment::ensure`].
+    pub fn python_with(
+        root: &Path,
+        requirements: &str,
+        progress: &mut dyn FnMut(Step),
+    ) -> Result<PathBuf, SetupError> {
+        let python = find_python(&env::var_os("PATH").unwrap_or_default())?;
+        fs::create_dir_all(root).map_err(io_error("make", root))?;
+        let root = root.canonicalize().map_err(io_error("find", root))?;
+        let venv = root.join(format!("venv-{}", digest([requirements, &python.version])));
+        let installed = ensure_venv(&venv, &python, requirements, progress)?;
+        progress(Step::Ready { installed });
+        Ok(venv.join("bin/python"))
     }
 
     /// The folder under which the environment is.
@@ -178,6 +192,29 @@ impl Environment {
     pub fn root(&self) -> &Path {
         &self.root
     }
+}
+
+/// Makes an environment where there is no complete one; whether it did.
+fn ensure_venv(
+    venv: &Path,
+    python: &Python,
+    requirements: &str,
+    progress: &mut dyn FnMut(Step),
+) -> Result<bool, SetupError> {
+    if is_complete(venv) {
+        return Ok(false);
+    }
+    let _lock = lock(&venv.with_file_name("setup.lock"), progress)?;
+    // Whoever held the lock may have made it.
+    if is_complete(venv) {
+        return Ok(false);
+    }
+    if let Err(error) = install(venv, python, requirements, progress) {
+        // Half of an environment is of no use to anyone; why it is half is.
+        let _ = remove_folder(venv);
+        return Err(error);
+    }
+    Ok(true)
 }
 
 struct Python {
@@ -267,7 +304,12 @@ fn lock(path: &Path, progress: &mut dyn FnMut(Step)) -> Result<File, SetupError>
     Ok(file)
 }
 
-fn install(venv: &Path, python: &Python, progress: &mut dyn FnMut(Step)) -> Result<(), SetupError> {
+fn install(
+    venv: &Path,
+    python: &Python,
+    pinned: &str,
+    progress: &mut dyn FnMut(Step),
+) -> Result<(), SetupError> {
     remove_folder(venv)?;
     progress(Step::CreatingEnvironment {
         python: python.program.clone(),
@@ -279,7 +321,7 @@ fn install(venv: &Path, python: &Python, progress: &mut dyn FnMut(Step)) -> Resu
     }
     progress(Step::Installing);
     let requirements = venv.join("requirements.txt");
-    write(&requirements, REQUIREMENTS)?;
+    write(&requirements, pinned)?;
     let installed = run(Command::new(venv.join("bin/python"))
         .args(["-m", "pip", "install", "--quiet", "--no-input"])
         .args(["--disable-pip-version-check", "--require-hashes", "-r"])

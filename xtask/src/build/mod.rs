@@ -6,7 +6,7 @@ mod zip_file;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
@@ -175,10 +175,9 @@ struct Target {
 fn compile(
     project: &Project,
     profile: Profile,
-    mut note: impl FnMut(&str),
+    note: impl FnMut(&str),
 ) -> Result<BTreeMap<String, PathBuf>, BuildError> {
-    let mut command = cargo();
-    command.current_dir(&project.root).args(["build", "--message-format=json-render-diagnostics"]);
+    let mut command = cargo_build(project);
     let binaries_wanted = PROGRAMS.into_iter().chain(FUNCTIONS);
     match profile {
         // With the features that `cargo test --workspace` compiles with, so that one
@@ -190,12 +189,46 @@ fn compile(
             command.arg("--release").args(PACKAGES.iter().flat_map(|package| ["-p", package]))
         }
     };
+    run_cargo(&mut command, note)
+}
+
+/// Compiles packages, each by itself: with the features that it has where it is
+/// used. Answers with their binaries.
+pub(crate) fn each_of(
+    project: &Project,
+    profile: Profile,
+    packages: &[&str],
+    mut note: impl FnMut(&str),
+) -> Result<BTreeMap<String, PathBuf>, BuildError> {
+    let mut binaries = BTreeMap::new();
+    for package in packages {
+        let mut command = cargo_build(project);
+        command.args(["-p", package]);
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
+        binaries.extend(run_cargo(&mut command, &mut note)?);
+    }
+    Ok(binaries)
+}
+
+fn cargo_build(project: &Project) -> Command {
+    let mut command = cargo();
+    command.current_dir(&project.root).args(["build", "--message-format=json-render-diagnostics"]);
+    command
+}
+
+/// Runs Cargo; answers with the binaries that it made, or found as they should be.
+fn run_cargo(
+    command: &mut Command,
+    mut note: impl FnMut(&str),
+) -> Result<BTreeMap<String, PathBuf>, BuildError> {
     if std::io::stderr().is_terminal() {
         command.arg("--color=always");
     }
     let (mut binaries, mut words) = (BTreeMap::new(), String::new());
     let mut compiled = 0_usize;
-    let status = process::run_with_lines(&mut command, |line| match line {
+    let status = process::run_with_lines(command, |line| match line {
         Line::Stdout(text) => {
             let Ok(message) = serde_json::from_str::<Message>(&text) else { return };
             if let (Some(target), Some(executable)) = (message.target, message.executable)

@@ -1,0 +1,87 @@
+//! `cargo xtask bench`: what is promised of Bellwire's speed and size, measured
+//! against peers that do the same work in the same run.
+
+mod figures;
+mod peer;
+mod publisher;
+mod stub;
+
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+
+use bellwire_local::SetupError;
+use clap::{Args, Subcommand};
+
+use crate::build::BuildError;
+use crate::process::ProcessError;
+use crate::project::ProjectError;
+
+/// What `cargo xtask bench` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BenchCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The way from the ingest queue to the topic, against a bare SDK loop and boto3
+    Publisher(publisher::PublisherBench),
+}
+
+/// Why something could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// What is measured could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// boto3 could not be had.
+    #[error(transparent)]
+    SetUp(#[from] SetupError),
+    /// A process could not be run, or the user interrupted.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The project's folders are not known.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// A file could not be read or written.
+    #[error("`{}` cannot be read or written", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    /// The stub does not do what it is there for.
+    #[error("the stub does not answer {call}")]
+    Stub { call: &'static str, source: ureq::Error },
+    /// The stub answers something that this does not know.
+    #[error("the stub's answer to {call} is not understood")]
+    StubAnswer { call: &'static str, source: serde_json::Error },
+    /// A program was not ready in time.
+    #[error("{program} was not ready after {seconds} s")]
+    NotReady { program: &'static str, seconds: u64 },
+    /// A program ended before its work was done.
+    #[error("{program} ended ({status}) before its work was done; its log is {}", log.display())]
+    Ended { program: &'static str, status: ExitStatus, log: PathBuf },
+    /// A program does nothing any more.
+    #[error(
+        "{program} published and deleted nothing for {seconds} s; its log is {}", log.display()
+    )]
+    Stalled { program: &'static str, seconds: u64, log: PathBuf },
+    /// What a process took is not told.
+    #[error(
+        "what {program} took is not in /proc/{id}; only Linux tells it there, and only of a running process"
+    )]
+    Usage { program: &'static str, id: u32 },
+}
+
+impl BenchCommand {
+    /// Measures, and tells.
+    pub(crate) fn run(&self) -> Result<ExitCode, BenchError> {
+        match &self.what {
+            What::Publisher(publisher) => publisher.run(),
+        }
+    }
+}
+
+/// An error about a file.
+fn file_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> BenchError {
+    let path = path.to_owned();
+    move |source| BenchError::File { path, source }
+}
