@@ -358,7 +358,12 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
     let ingest = place.queue_arn(&deployment.ingest_queue());
     let dead = place.queue_arn(&deployment.dead_queue());
     let table = place.table_arn(&deployment.ledger_table());
-    let receive = ["sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage"];
+    let receive = [
+        "sqs:ChangeMessageVisibility",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueUrl",
+        "sqs:ReceiveMessage",
+    ];
     let mut statements = vec![
         allow("Receive", &receive, &[ingest]),
         allow("Quarantine", &["sqs:GetQueueUrl", "sqs:SendMessage"], &[dead]),

@@ -4,7 +4,7 @@
 //! ```text
 //! ingest queue ─► receive ─► decode ─► route ─► enrich ─┐
 //!                                                       ├─► pack ─► publish ─► topic
-//! application ──► ingest (HTTP) ────────────────────────┘    │
+//! application ──► ingest (HTTP) ─► spool ─► outbox ─────┘    │
 //!                                                            ├─► quarantine ─► dead queue
 //!                                                            └─► settle: delete, or leave
 //! ```
@@ -13,7 +13,8 @@
 //! `decode`, `route`, `pack` and the decision of `settle` are pure. A message
 //! leaves the ingest queue only after each of its records was accepted by SNS,
 //! deliberately skipped, or accepted by the dead queue; an HTTP request is
-//! answered with 202 only after SNS accepted its event.
+//! answered with 202 only after its events are on disk. Every call to the topic goes
+//! through one gate: its circuit waits out an outage, its window follows what SNS allows.
 
 pub mod settings;
 

@@ -72,6 +72,14 @@ impl Publisher {
             move |source| PublisherError::File { path, source }
         };
         fs::create_dir_all(setting.folder).map_err(made(setting.folder))?;
+        // What an earlier demo may have left is for a cloud that is gone.
+        let spool = setting.folder.join("spool.redb");
+        match fs::remove_file(&spool) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(made(&spool)(error));
+            }
+            _ => {}
+        }
         let config = setting.folder.join("aws-config");
         fs::write(&config, aws_config(setting.bellwire)).map_err(made(&config))?;
         let log_file = File::create(&log).map_err(made(&log))?;
@@ -82,6 +90,8 @@ impl Publisher {
             .arg(&setting.bellwire.workflow)
             .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--address-file"])
             .arg(&address_file)
+            .arg("--spool")
+            .arg(&spool)
             .env("AWS_CONFIG_FILE", &config)
             .envs(settings_without_keys(&setting.bellwire.env))
             .env("OTEL_BSP_SCHEDULE_DELAY", EXPORT_EVERY_MS)

@@ -70,8 +70,9 @@ impl Committer {
         {
             tracing::warn!(error = text_of(&error), "the spool's file was not compacted");
         }
-        group.answer(result);
+        // Before the answers: who was told that an event is kept must find it.
         self.newest.send_if_modified(|seen| std::mem::replace(seen, newest) != newest);
+        group.answer(result);
     }
 }
 

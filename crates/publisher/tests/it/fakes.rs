@@ -10,7 +10,7 @@ use bellwire_publisher::counts::Counts;
 use bellwire_publisher::enrich::{LookUpError, Objects, RunOrigins};
 use bellwire_publisher::ingest::{Admit, AdmitError, Admitted};
 use bellwire_publisher::pack::{Entry, pack};
-use bellwire_publisher::publish::{EntryResult, Outlet, Topic};
+use bellwire_publisher::publish::{EntryResult, Fate, Outlet, Patience, Topic};
 use bellwire_publisher::quarantine::DeadQueue;
 use bellwire_publisher::receive::{IngestQueue, Message, NotDone};
 use bellwire_publisher::route::ObjectRef;
@@ -22,6 +22,8 @@ use bellwire_schema::{DeadLetter, Envelope};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::samples::{QUEUE_ARN, rules};
 
@@ -338,14 +340,16 @@ impl Admit for PublishNow {
             let entries: Result<Vec<_>, _> = entries.collect();
             for batch in pack(entries.map_err(|unfit| unavailable(unfit.to_string()))?) {
                 let batch: Vec<&Entry> = batch.iter().map(|(_, entry)| entry).collect();
-                let results = self.0.publish(&batch).await;
-                let results = results.map_err(|error| unavailable(error.to_string()))?;
-                let failed = |result: &EntryResult| match result {
-                    EntryResult::Accepted => None,
-                    EntryResult::Failed { message, .. } => Some(message.clone()),
-                };
-                if let Some(message) = results.iter().find_map(failed) {
-                    return Err(unavailable(message));
+                let patience =
+                    Patience { deadline: Instant::now(), give_up: CancellationToken::new() };
+                let outlet = Outlet::new(self.0.clone(), 1);
+                for fate in outlet.publish(&batch, &patience).await {
+                    match fate {
+                        Fate::Published => {}
+                        Fate::Refused { message } | Fate::Left { message, .. } => {
+                            return Err(unavailable(message));
+                        }
+                    }
                 }
             }
             Ok(())

@@ -45,6 +45,8 @@ fn command_at(deployed: &Deployed, environment: &str, address: &str) -> Command 
         .arg("--workflow")
         .arg(&deployed.workflow_file)
         .args(["--env", environment, "--listen", address, "--log-format", "human"])
+        .arg("--spool")
+        .arg(deployed.folder.join("spool.redb"))
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command

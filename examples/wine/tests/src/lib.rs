@@ -141,7 +141,9 @@ impl World {
             .arg("--workflow")
             .arg(workflow_file())
             .args(["--listen", "127.0.0.1:0", "--address-file"])
-            .arg(&address_file);
+            .arg(&address_file)
+            .arg("--spool")
+            .arg(self.folder.path().join("spool.redb"));
         let log = std::fs::File::create(self.folder.path().join("publisher.log"));
         command.stderr(log.expect("the publisher has a log"));
         self.publisher = Some(command.spawn().expect("the publisher starts"));
