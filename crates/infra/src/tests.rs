@@ -317,7 +317,7 @@ fn any_workflow() -> impl Strategy<Value = (Workflow, Inputs)> {
             }
             workflow.sources.retain(|source| with_source || source.name != "raw");
             for source in &mut workflow.sources {
-                if let bellwire_schema::workflow::SourceKind::S3(s3) = &mut source.kind {
+                if let SourceKind::S3(s3) = &mut source.kind {
                     s3.create = is_made;
                 }
             }
