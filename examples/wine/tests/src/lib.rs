@@ -173,6 +173,22 @@ impl World {
         (response.status().as_u16(), body)
     }
 
+    /// What the publisher answers who asks whether it is ready: status and body.
+    ///
+    /// # Panics
+    ///
+    /// Where the publisher does not answer.
+    #[must_use]
+    pub fn ready(&self) -> (u16, String) {
+        let agent = ureq::Agent::new_with_config(
+            ureq::Agent::config_builder().http_status_as_error(false).build(),
+        );
+        let url = self.publisher_url.replace("/v1/events", "/readyz");
+        let mut response = agent.get(&url).call().expect("the publisher answers");
+        let body = response.body_mut().read_to_string().expect("the answer is text");
+        (response.status().as_u16(), body)
+    }
+
     /// Asks for a collection.
     ///
     /// # Panics
