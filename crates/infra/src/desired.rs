@@ -35,17 +35,17 @@ const SNS_KEY: &str = "alias/aws/sns";
 /// somebody has to look at what is dead.
 const QUEUE_RETENTION_S: u32 = 14 * 24 * 3_600;
 /// How long a message of the ingest queue is hidden from others by whoever receives
-/// it without a word on that, such as a person; the publisher asks for 120 s itself.
+/// it without a word on that, such as a person; the publisher asks for its own time.
 const INGEST_VISIBILITY_S: u32 = 60;
 /// How long a message of the dead queue is hidden from others who look at it.
 const DEAD_VISIBILITY_S: u32 = 30;
 /// The longest that a receive waits, by SQS's own limit.
 const RECEIVE_WAIT_S: u32 = 20;
 /// How often the ingest queue offers a message before it is dead: the most that SQS
-/// takes. While SNS is down the publisher goes on receiving, and each receive counts;
-/// as it hides a message for 120 s each time, this lasts 1000 * 120 s, over 33 hours.
-/// A message that is bad itself the publisher quarantines at once: this count guards
-/// only against a publisher that cannot settle.
+/// takes. While SNS is down the publisher holds what it has received, for eleven hours a
+/// receive; what it leaves for another reason it hides longer each time, up to 15
+/// minutes, so that this lasts ten days. A message that is bad itself it quarantines at
+/// once: this count guards only against a publisher that cannot settle.
 /// Source: Amazon SQS API reference, `SetQueueAttributes`: 1 to 1,000.
 const RECEIVES_MAX: u32 = 1_000;
 /// Lambda's own default and most: two further tries, within six hours.

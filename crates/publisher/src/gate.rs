@@ -48,6 +48,8 @@ pub struct GateState {
 #[derive(Debug)]
 pub struct Pass<'a> {
     gate: &'a Gate,
+    /// Whether this call finds out if the topic is back.
+    is_probe: bool,
     is_told: bool,
 }
 
@@ -62,6 +64,7 @@ impl Gate {
 
     /// Waits until a call is worth making and there is room for it.
     pub async fn enter(&self) -> Pass<'_> {
+        let mut is_probe = false;
         self.wait_for(|inner, now| {
             if inner.window.under_way() >= inner.window.size() {
                 return Admission::AfterChange;
@@ -69,11 +72,12 @@ impl Gate {
             let admission = inner.circuit.admit(now);
             if admission == Admission::Go {
                 inner.window.enter();
+                is_probe = inner.circuit.is_open();
             }
             admission
         })
         .await;
-        Pass { gate: self, is_told: false }
+        Pass { gate: self, is_probe, is_told: false }
     }
 
     /// Waits until it is worth taking in more: while the topic is down, what is
@@ -152,9 +156,14 @@ impl Pass<'_> {
     /// The topic did not answer, or answered that it cannot, or that nobody may.
     pub fn failed(mut self, cause: &str) {
         self.is_told = true;
+        let is_probe = self.is_probe;
         self.gate.tell(|inner| {
             inner.window.leave();
             let was_open = inner.circuit.is_open();
+            // A call from before it opened says nothing of the probe under way.
+            if was_open && !is_probe {
+                return;
+            }
             let pause = inner.circuit.failed(Instant::now(), fastrand::f64());
             if pause.is_some() {
                 let cause = cause.to_owned();
@@ -178,7 +187,9 @@ impl Drop for Pass<'_> {
         if !self.is_told {
             self.gate.tell(|inner| {
                 inner.window.leave();
-                inner.circuit.abandoned(Instant::now());
+                if self.is_probe {
+                    inner.circuit.abandoned(Instant::now());
+                }
             });
         }
     }
@@ -226,6 +237,20 @@ mod tests {
         drop(gate.enter().await);
         gate.enter().await.answered();
         assert_eq!(gate.state(), GateState { outage: None, window: 4, under_way: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_from_before_the_outage_do_not_end_the_probe() {
+        let gate = Gate::new(8);
+        let (dropped, failed) = (gate.enter().await, gate.enter().await);
+        fail(&gate, 5).await;
+        let probe = gate.enter().await;
+        drop(dropped);
+        failed.failed("late");
+        let second = tokio::time::timeout(Duration::from_secs(60), gate.enter()).await;
+        assert!(second.is_err(), "one probe at a time");
+        probe.answered();
+        gate.enter().await.answered();
     }
 
     #[tokio::test(start_paused = true)]

@@ -217,6 +217,9 @@ impl Outbox {
     /// What cannot be removed now is removed with the next; until then a restart
     /// would publish it again, under the same id.
     async fn remove(&self, desk: &mut Desk) {
+        if desk.done.is_empty() {
+            return;
+        }
         match self.spool.remove(desk.done.clone()).await {
             Ok(()) => desk.done.clear(),
             Err(error) => tracing::error!(error = %with_causes(&error), "spool not emptied"),

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use bellwire_telemetry::with_causes;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -68,7 +69,7 @@ impl Committer {
         if !group.removals.is_empty()
             && let Err(error) = self.store.compact_if_worthwhile()
         {
-            tracing::warn!(error = text_of(&error), "the spool's file was not compacted");
+            tracing::warn!(error = with_causes(&error), "the spool's file was not compacted");
         }
         // Before the answers: who was told that an event is kept must find it.
         self.newest.send_if_modified(|seen| std::mem::replace(seen, newest) != newest);
@@ -121,7 +122,7 @@ impl Group {
                 }
             }
             Err(error) => {
-                let message = text_of(&error);
+                let message = with_causes(&error);
                 for (_, answer) in self.appends {
                     let _gone = answer.send(Err(AppendError::Storage(message.clone())));
                 }
@@ -131,16 +132,4 @@ impl Group {
             }
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn text_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
