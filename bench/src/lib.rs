@@ -1,12 +1,15 @@
-//! What the publisher is measured against.
+//! What the publisher is measured against, and tried with.
 //!
 //! ```text
 //! publisher, bare loop, boto3 ──► stub: SQS and SNS on loopback
 //! ```
 //!
 //! `stub` is the cloud, and `event` the one event whose bytes all peers send.
-//! The harness that runs them is `cargo xtask bench`.
+//! The harness that runs them is `cargo xtask bench`. `chaos` kills a publisher
+//! again and again and counts what is lost; `cargo xtask chaos publisher` runs it.
 
 pub mod event;
+
+pub mod chaos;
 
 pub mod stub;

@@ -29,7 +29,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let Flags { address_file, record, seed, faults } = Flags::parse();
-    let stub = Stub::start(Settings { faults, seed, record }).await?;
+    let stub = Stub::start(Settings { faults, seed, record, hidden_max: None }).await?;
     // Moved into place, so that whoever waits for the file finds it whole.
     let partial = address_file.with_extension("partial");
     std::fs::write(&partial, stub.address().to_string())?;

@@ -21,6 +21,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -38,6 +39,9 @@ pub struct Settings {
     pub seed: u64,
     /// Remember the id of each event that is accepted, and how often.
     pub record: bool,
+    /// How long a received message is hidden at most, whatever its receiver asks
+    /// for: so that what a killed one had comes back soon.
+    pub hidden_max: Option<Duration>,
 }
 
 /// Why there is no stub.
@@ -62,8 +66,7 @@ impl Stub {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let Settings { faults, seed, record } = settings;
-        let shared = Arc::new(Shared::new(format!("http://{address}"), faults, seed, record));
+        let shared = Arc::new(Shared::new(format!("http://{address}"), settings));
         let serving = tokio::spawn(http::serve(listener, shared.clone()));
         Ok(Self { shared, address, serving })
     }
@@ -83,6 +86,17 @@ impl Stub {
     /// Fills a queue.
     pub fn fill(&self, fill: &Fill) {
         self.shared.fill(fill);
+    }
+
+    /// Sends a message to a queue.
+    pub fn send(&self, queue: &str, body: impl Into<String>) {
+        self.shared.send(queue, body.into());
+    }
+
+    /// The bodies of the messages that wait in a queue.
+    #[must_use]
+    pub fn bodies(&self, queue: &str) -> Vec<String> {
+        self.shared.lock().queue(queue).ready_bodies()
     }
 
     /// Lets other things go wrong from now on.

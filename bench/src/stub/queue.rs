@@ -51,6 +51,10 @@ impl Queue {
         self.in_flight.len()
     }
 
+    pub(crate) fn ready_bodies(&self) -> Vec<String> {
+        self.ready.iter().map(|message| message.body.text()).collect()
+    }
+
     pub(crate) fn send(&mut self, body: Body, sent_ms: u64) -> u64 {
         self.messages += 1;
         let id = self.messages;

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::body::Body;
 use super::queue::Received;
-use super::state::{Shared, Waiting, now_ms};
+use super::state::{Shared, Waiting};
 
 /// Receipts are as long as SQS's, since every client sends them back.
 const RECEIPT_PADDING: &str = concat!(
@@ -146,8 +145,7 @@ pub(crate) async fn act(
 /// Waits for messages as long as the request says.
 async fn receive(shared: &Arc<Shared>, request: Receive) -> Result<Vec<u8>, SqsError> {
     let count = request.max_number_of_messages.unwrap_or(1).clamp(1, 10);
-    let visibility =
-        Duration::from_secs(request.visibility_timeout.unwrap_or(VISIBILITY_S_DEFAULT));
+    let visibility = shared.hidden_for(request.visibility_timeout.unwrap_or(VISIBILITY_S_DEFAULT));
     let deadline = Instant::now() + Duration::from_secs(request.wait_time_seconds.unwrap_or(0));
     loop {
         // Enabled before the look: what arrives between look and wait is heard.
@@ -190,9 +188,7 @@ fn answer_of(received: Received) -> MessageAnswer {
 }
 
 fn send(shared: &Arc<Shared>, request: Send) -> Value {
-    let body = Body::Sent(request.message_body);
-    let id = shared.lock().queue(name_of(&request.queue_url)).send(body, now_ms());
-    shared.bell.notify_waiters();
+    let id = shared.send(name_of(&request.queue_url), request.message_body);
     json!({ "MessageId": id_of(id) })
 }
 
@@ -242,7 +238,7 @@ fn change_visibility(
     visibility_s: u64,
 ) -> Result<(), SqsError> {
     let receipt = receipt_of(receipt_handle).ok_or(SqsError::Receipt)?;
-    let visibility = Duration::from_secs(visibility_s);
+    let visibility = shared.hidden_for(visibility_s);
     let mut state = shared.lock();
     let queue = state.queue(name_of(queue_url));
     if !queue.change_visibility(receipt, visibility, Instant::now()) {

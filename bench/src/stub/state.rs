@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::Settings;
 use super::body::{Body, BodyKind};
 use super::faults::{Dice, Faults};
 use super::queue::Queue;
@@ -79,10 +80,12 @@ pub(crate) struct Shared {
     /// `http://host:port`, for queue URLs.
     pub(crate) url: String,
     seed: u64,
+    hidden_max: Option<Duration>,
 }
 
 impl Shared {
-    pub(crate) fn new(url: String, faults: Faults, seed: u64, record: bool) -> Self {
+    pub(crate) fn new(url: String, settings: Settings) -> Self {
+        let Settings { faults, seed, record, hidden_max } = settings;
         let state = State {
             queues: HashMap::new(),
             dice: Dice::new(faults, seed),
@@ -90,7 +93,19 @@ impl Shared {
             events: record.then(BTreeMap::new),
             filled: 0,
         };
-        Self { state: Mutex::new(state), bell: Notify::new(), url, seed }
+        Self { state: Mutex::new(state), bell: Notify::new(), url, seed, hidden_max }
+    }
+
+    /// For how long a message is hidden whose receiver asks for so many seconds.
+    pub(crate) fn hidden_for(&self, seconds: u64) -> Duration {
+        let asked = Duration::from_secs(seconds);
+        self.hidden_max.map_or(asked, |max| asked.min(max))
+    }
+
+    pub(crate) fn send(&self, queue: &str, body: String) -> u64 {
+        let id = self.lock().queue(queue).send(Body::Sent(body), now_ms());
+        self.bell.notify_waiters();
+        id
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -77,6 +77,9 @@ pub trait IngestQueue: Send + Sync {
 #[derive(Debug, Clone)]
 pub struct SqsIngestQueue {
     client: aws_sdk_sqs::Client,
+    /// The same, with the patience of a long poll: made once, since to override
+    /// settings for each call costs as much as the call's signature.
+    poller: aws_sdk_sqs::Client,
     url: String,
 }
 
@@ -84,17 +87,18 @@ impl SqsIngestQueue {
     /// The queue at this URL.
     #[must_use]
     pub fn new(client: aws_sdk_sqs::Client, url: String) -> Self {
-        Self { client, url }
-    }
-
-    async fn poll(&self) -> Result<Vec<Message>, CallError> {
         let patient = TimeoutConfig::builder()
             .operation_timeout(POLL_TIMEOUT)
             .operation_attempt_timeout(POLL_TIMEOUT)
             .read_timeout(POLL_TIMEOUT)
             .build();
+        let patient = client.config().to_builder().timeout_config(patient).build();
+        Self { poller: aws_sdk_sqs::Client::from_conf(patient), client, url }
+    }
+
+    async fn poll(&self) -> Result<Vec<Message>, CallError> {
         let answer = self
-            .client
+            .poller
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(SQS_BATCH_ENTRIES_MAX as i32)
@@ -102,8 +106,6 @@ impl SqsIngestQueue {
             .visibility_timeout(VISIBILITY_S as i32)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-            .customize()
-            .config_override(aws_sdk_sqs::Config::builder().timeout_config(patient))
             .send()
             .await
             .map_err(|error| CallError::of("sqs:ReceiveMessage", &error))?;

@@ -1,6 +1,7 @@
 //! Tests of the publisher from outside.
 
 mod bridge;
+mod chaos;
 mod cloud;
 mod decode;
 mod fakes;
