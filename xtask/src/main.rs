@@ -2,8 +2,10 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod demo;
 mod deploy;
+mod figures;
 mod interrupt;
 mod local;
 mod process;
@@ -42,6 +44,8 @@ enum Command {
     Deploy(deploy::DeployCommand),
     /// Measure against peers that do the same work
     Bench(bench::BenchCommand),
+    /// Try with faults whether what is promised holds
+    Chaos(chaos::ChaosCommand),
     /// A local AWS that stays, to try things on
     Local(local::LocalCommand),
 }
@@ -69,6 +73,7 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Build(build) => build.run()?,
         Command::Deploy(deploy) => deploy.run()?,
         Command::Bench(bench) => bench.run()?,
+        Command::Chaos(chaos) => chaos.run()?,
         Command::Local(local) => local.run()?,
     })
 }

@@ -1,7 +1,6 @@
 //! `cargo xtask bench`: what is promised of Bellwire's speed and size, measured
 //! against peers that do the same work in the same run.
 
-mod figures;
 mod peer;
 mod publisher;
 mod stub;
@@ -13,6 +12,7 @@ use bellwire_local::SetupError;
 use clap::{Args, Subcommand};
 
 use crate::build::BuildError;
+use crate::figures::FiguresError;
 use crate::process::ProcessError;
 use crate::project::ProjectError;
 
@@ -44,6 +44,9 @@ pub(crate) enum BenchError {
     /// The project's folders are not known.
     #[error(transparent)]
     Project(#[from] ProjectError),
+    /// What was measured could not be kept.
+    #[error(transparent)]
+    Figures(#[from] FiguresError),
     /// A file could not be read or written.
     #[error("`{}` cannot be read or written", path.display())]
     File { path: PathBuf, source: std::io::Error },

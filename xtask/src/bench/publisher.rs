@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use bellwire_local::Environment;
 use clap::Args;
 
-use super::figures::{Figure, median, table};
 use super::peer::{Measure, Peer};
 use super::stub::Stub;
 use super::{BenchError, file_error};
 use crate::build::{self, BuildError, Profile};
+use crate::figures::{self, Figure, median, table};
 use crate::project::Project;
 use crate::steps::{Steps, shown_count, shown_duration};
 
@@ -87,7 +87,7 @@ impl PublisherBench {
         let figures = figures(&measures, self.events, million.as_ref());
         anstream::print!("\n{}", table(&figures));
         if self.profile == Profile::Release {
-            let path = written(&project, &figures)?;
+            let path = figures::write(&project, "bench-publisher", &figures)?;
             anstream::println!("\n  {}", project.shown(&path));
         } else {
             anstream::println!("\n  compiled for development: these figures tell nothing");
@@ -228,13 +228,4 @@ fn informative<'a>(peak_mb: &'a dyn Fn(&Measure) -> f64) -> [Informative<'a>; 3]
             it.counts.published_bytes as f64 / it.events as f64
         }),
     ]
-}
-
-fn written(project: &Project, figures: &[Figure]) -> Result<PathBuf, BenchError> {
-    let folder = project.state().join("figures");
-    let path = folder.join("bench-publisher.json");
-    let text = serde_json::to_string_pretty(figures).unwrap_or_default();
-    fs::create_dir_all(&folder).map_err(file_error(&folder))?;
-    fs::write(&path, text + "\n").map_err(file_error(&path))?;
-    Ok(path)
 }

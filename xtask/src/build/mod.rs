@@ -212,6 +212,31 @@ pub(crate) fn each_of(
     Ok(binaries)
 }
 
+/// An integration test that a command runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TestOf {
+    pub(crate) package: &'static str,
+    pub(crate) test: &'static str,
+    /// Cargo's name of how it is compiled.
+    pub(crate) profile: &'static str,
+}
+
+/// Compiles an integration test; answers with its program.
+pub(crate) fn test_of(
+    project: &Project,
+    wanted: &TestOf,
+    note: impl FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    let TestOf { package, test, profile } = wanted;
+    let mut command = cargo();
+    command
+        .current_dir(&project.root)
+        .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(["-p", package, "--test", test, "--profile", profile]);
+    let mut programs = run_cargo(&mut command, note)?;
+    programs.remove(*test).ok_or_else(|| BuildError::Missing { name: (*test).to_owned() })
+}
+
 fn cargo_build(project: &Project) -> Command {
     let mut command = cargo();
     command.current_dir(&project.root).args(["build", "--message-format=json-render-diagnostics"]);

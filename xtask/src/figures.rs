@@ -1,38 +1,42 @@
 //! What was measured: a figure a line, for people and for programs.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
 
 use console::{Alignment, pad_str};
 use serde::Serialize;
 
+use crate::project::Project;
+
 /// One figure. A bound is the most that the ratio to the peer may be, or the
 /// value itself where there is no peer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Figure {
-    pub(super) name: String,
-    pub(super) value: f64,
-    pub(super) unit: &'static str,
-    pub(super) peer: Option<&'static str>,
-    pub(super) ratio: Option<f64>,
-    pub(super) bound: Option<f64>,
-    pub(super) holds: Option<bool>,
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) peer: Option<&'static str>,
+    pub(crate) ratio: Option<f64>,
+    pub(crate) bound: Option<f64>,
+    pub(crate) holds: Option<bool>,
 }
 
 impl Figure {
     /// A figure by itself.
-    pub(super) fn of(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+    pub(crate) fn of(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self { name: name.into(), value, unit, peer: None, ratio: None, bound: None, holds: None }
     }
 
     /// Beside what a peer took of the same.
-    pub(super) fn against(mut self, peer: &'static str, peers_value: f64) -> Self {
+    pub(crate) fn against(mut self, peer: &'static str, peers_value: f64) -> Self {
         self.peer = Some(peer);
         self.ratio = Some(self.value / peers_value);
         self
     }
 
     /// With the most that it may be.
-    pub(super) fn at_most(mut self, bound: f64) -> Self {
+    pub(crate) fn at_most(mut self, bound: f64) -> Self {
         self.bound = Some(bound);
         self.holds = Some(self.ratio.unwrap_or(self.value) <= bound);
         self
@@ -57,7 +61,7 @@ impl Figure {
 }
 
 /// The middle of some values; of two in the middle, the smaller.
-pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len().saturating_sub(1) / 2;
@@ -65,7 +69,7 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// Figures as a table.
-pub(super) fn table(figures: &[Figure]) -> String {
+pub(crate) fn table(figures: &[Figure]) -> String {
     let head = ["figure", "value", "peer", "ratio", "bound", ""].map(str::to_owned);
     let rows: Vec<[String; 6]> =
         std::iter::once(head).chain(figures.iter().map(Figure::cells)).collect();
@@ -87,6 +91,27 @@ pub(super) fn table(figures: &[Figure]) -> String {
         let _ = writeln!(text, "  {}", line.trim_end());
     }
     text
+}
+
+/// Figures that could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the figures cannot be written to `{}`", path.display())]
+pub(crate) struct FiguresError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Writes figures for programs to read, into `NAME.json`; answers with where that lies.
+pub(crate) fn write(
+    project: &Project,
+    name: &str,
+    figures: &[Figure],
+) -> Result<PathBuf, FiguresError> {
+    let folder = project.state().join("figures");
+    let path = folder.join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(figures).unwrap_or_default() + "\n";
+    let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, text));
+    written.map(|()| path.clone()).map_err(|source| FiguresError { path, source })
 }
 
 /// Three digits that tell something, and no more.

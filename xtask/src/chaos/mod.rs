@@ -1,0 +1,58 @@
+//! `cargo xtask chaos`: what is promised of Bellwire's safety, under faults.
+
+mod simulation;
+
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+
+use clap::{Args, Subcommand};
+
+use crate::build::BuildError;
+use crate::figures::FiguresError;
+use crate::process::ProcessError;
+use crate::project::ProjectError;
+
+/// What `cargo xtask chaos` takes.
+#[derive(Debug, Args)]
+pub(crate) struct ChaosCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The publisher in a simulated world whose faults a seed draws: no network, no real clock
+    Simulation(simulation::Simulation),
+}
+
+/// Why nothing is proven.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChaosError {
+    /// What is to be tried could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A process could not be run, or the user interrupted.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The project's folders are not known.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// What was found could not be kept.
+    #[error(transparent)]
+    Figures(#[from] FiguresError),
+    /// A file could not be made or removed.
+    #[error("`{}` cannot be written or removed", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    /// A program ended without its report.
+    #[error("{program} ended ({status}) without a report in `{}`:\n{output}", path.display())]
+    NoReport { program: &'static str, status: ExitStatus, path: PathBuf, output: String },
+}
+
+impl ChaosCommand {
+    /// Tries, and tells.
+    pub(crate) fn run(&self) -> Result<ExitCode, ChaosError> {
+        match &self.what {
+            What::Simulation(simulation) => simulation.run(),
+        }
+    }
+}
