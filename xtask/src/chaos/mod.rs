@@ -1,5 +1,6 @@
 //! `cargo xtask chaos`: what is promised of Bellwire's safety, under faults.
 
+mod publisher;
 mod simulation;
 
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ pub(crate) struct ChaosCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// A publisher that is killed at random moments, under load and with faults
+    Publisher(publisher::PublisherChaos),
     /// The publisher in a simulated world whose faults a seed draws: no network, no real clock
     Simulation(simulation::Simulation),
 }
@@ -43,6 +46,9 @@ pub(crate) enum ChaosError {
     /// A file could not be made or removed.
     #[error("`{}` cannot be written or removed", path.display())]
     File { path: PathBuf, source: std::io::Error },
+    /// A program ended without its verdict.
+    #[error("{program} ended ({status}) without a verdict:\n{output}")]
+    NoVerdict { program: &'static str, status: ExitStatus, output: String },
     /// A program ended without its report.
     #[error("{program} ended ({status}) without a report in `{}`:\n{output}", path.display())]
     NoReport { program: &'static str, status: ExitStatus, path: PathBuf, output: String },
@@ -52,6 +58,7 @@ impl ChaosCommand {
     /// Tries, and tells.
     pub(crate) fn run(&self) -> Result<ExitCode, ChaosError> {
         match &self.what {
+            What::Publisher(publisher) => publisher.run(),
             What::Simulation(simulation) => simulation.run(),
         }
     }
