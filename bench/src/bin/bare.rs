@@ -11,6 +11,10 @@ use bellwire_bench::event::{Sample, sample};
 use clap::Parser;
 use tokio::task::JoinSet;
 
+/// The publisher's own allocator, so that what differs is the work.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Moves messages from a queue to a topic until the queue has none for a while.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
 use bellwire_handler::{Clients, Handler, HandlerError, Model, Moment, Settings};
-use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat};
+use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat, Unexported};
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -29,7 +29,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let telemetry = Arc::new(bellwire_telemetry::init("bellwire-handler", LogFormat::Json)?);
+    let telemetry = Arc::new(bellwire_telemetry::init(
+        "bellwire-handler",
+        LogFormat::Json,
+        Unexported::PassContext,
+    )?);
     let settings =
         Settings::read(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
     let handler = Arc::new(Handler::new(Model::compile(settings)?, clients().await));

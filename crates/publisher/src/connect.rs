@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::config::ProvideCredentials as _;
@@ -192,6 +193,8 @@ async fn load_config(settings: &Settings) -> Result<SdkConfig, ConnectError> {
         .build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(timeouts)
+        // It watches how fast long bodies flow; ours are short, and each call has its time.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX));
     let wanted = settings.workflow.region.as_deref();
     let chain = aws_config::default_provider::region::DefaultRegionChain::builder().build();

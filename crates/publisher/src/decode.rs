@@ -68,6 +68,9 @@ impl Undecodable {
 /// that the list is never empty.
 #[must_use]
 pub fn decode(body: &str) -> Vec<Result<Record, Undecodable>> {
+    if let Some(notification) = Notification::read(body) {
+        return notification_records(notification);
+    }
     match value_of(body).and_then(unwrapped) {
         Ok(value) => records_of(&value),
         Err(error) => vec![Err(error)],
@@ -93,13 +96,17 @@ fn unwrapped(value: Value) -> Result<Value, Undecodable> {
 }
 
 fn records_of(value: &Value) -> Vec<Result<Record, Undecodable>> {
-    if let Some(notification) = Notification::decode(value) {
-        return match notification {
-            Notification::TestEvent => vec![Ok(Record::TestEvent)],
-            Notification::Records(records) => records.into_iter().map(object_record).collect(),
-        };
+    match Notification::decode(value) {
+        Some(notification) => notification_records(notification),
+        None => vec![event_bridge_record(value)],
     }
-    vec![event_bridge_record(value)]
+}
+
+fn notification_records(notification: Notification) -> Vec<Result<Record, Undecodable>> {
+    match notification {
+        Notification::TestEvent => vec![Ok(Record::TestEvent)],
+        Notification::Records(records) => records.into_iter().map(object_record).collect(),
+    }
 }
 
 fn object_record(record: Result<ObjectEvent, RecordError>) -> Result<Record, Undecodable> {

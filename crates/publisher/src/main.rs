@@ -5,9 +5,14 @@ use std::process::ExitCode;
 use bellwire_publisher::run::stop_signal;
 use bellwire_publisher::settings::LogStyle;
 use bellwire_publisher::{Flags, Settings, run};
-use bellwire_telemetry::LogFormat;
+use bellwire_telemetry::{LogFormat, Unexported};
 use clap::Parser as _;
 use tokio_util::sync::CancellationToken;
+
+/// What the AWS SDK asks of an allocator, thousands of small pieces a call, costs half
+/// as much of the CPU with this one as with the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const FAILED: u8 = 1;
 const WRONG_SETTINGS: u8 = 2;
@@ -24,7 +29,11 @@ async fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return failed(WRONG_SETTINGS, &error),
     };
-    let telemetry = match bellwire_telemetry::init(&settings.deployment.publisher(), format) {
+    let telemetry = match bellwire_telemetry::init(
+        &settings.deployment.publisher(),
+        format,
+        Unexported::NoSpans,
+    ) {
         Ok(telemetry) => telemetry,
         Err(error) => return failed(FAILED, &error),
     };

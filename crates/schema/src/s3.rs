@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::envelope::Envelope;
@@ -81,6 +82,19 @@ pub enum RecordError {
 }
 
 impl Notification {
+    /// Reads what almost every message is, records of S3 that are all as documented,
+    /// without a tree of it in between; `None` where it is anything else, which
+    /// [`Notification::decode`] then tells.
+    #[must_use]
+    pub fn read(body: &str) -> Option<Self> {
+        let notification: Plain = serde_json::from_str(body).ok()?;
+        let Plain { records, event: None, wrapping: None } = notification else { return None };
+        if records.is_empty() {
+            return None;
+        }
+        Some(Self::Records(records.into_iter().map(ObjectEvent::of_typed).collect()))
+    }
+
     /// Decodes a body that S3 wrote; `None` where it is nothing of S3's.
     #[must_use]
     pub fn decode(body: &Value) -> Option<Self> {
@@ -108,7 +122,10 @@ impl ObjectEvent {
     /// Where the record does not have its documented shape, its key cannot be
     /// decoded, or it tells of no created or removed object.
     pub fn of_record(record: &Value) -> Result<Self, RecordError> {
-        let record: Record = typed(record)?;
+        typed(record).and_then(Self::of_typed)
+    }
+
+    fn of_typed(record: Record) -> Result<Self, RecordError> {
         if !record.event_version.starts_with("2.") {
             return Err(RecordError::Version { version: record.event_version });
         }
@@ -288,10 +305,26 @@ fn unquoted(etag: &str) -> String {
 }
 
 fn typed<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, RecordError> {
-    serde_path_to_error::deserialize(value).map_err(|error| RecordError::Shape {
-        field: error.path().to_string(),
-        problem: error.into_inner().to_string(),
+    // Where the field is that is wrong is asked only once something is: to note the
+    // way to each costs more than to read it.
+    T::deserialize(value).or_else(|_| {
+        serde_path_to_error::deserialize(value).map_err(|error| RecordError::Shape {
+            field: error.path().to_string(),
+            problem: error.into_inner().to_string(),
+        })
     })
+}
+
+/// A notification, and what tells other bodies from one.
+#[derive(Deserialize)]
+struct Plain {
+    #[serde(rename = "Records")]
+    records: Vec<Record>,
+    #[serde(rename = "Event")]
+    event: Option<IgnoredAny>,
+    /// In the envelope that SNS puts around a message.
+    #[serde(rename = "Type")]
+    wrapping: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

@@ -3,10 +3,10 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use bellwire_telemetry::{LogFormat, TraceContext};
+//! use bellwire_telemetry::{LogFormat, TraceContext, Unexported};
 //!
 //! # fn main() -> Result<(), bellwire_telemetry::InitError> {
-//! let telemetry = bellwire_telemetry::init("wine-handler", LogFormat::Auto)?;
+//! let telemetry = bellwire_telemetry::init("wine-handler", LogFormat::Auto, Unexported::PassContext)?;
 //!
 //! let span = tracing::info_span!("process", otel.kind = "consumer", otel.status_code = tracing::field::Empty);
 //! bellwire_telemetry::set_parent(&span, Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), None);
@@ -30,12 +30,13 @@
 //! # Without an exporter
 //!
 //! Where no endpoint is set, or the SDK is disabled, spans are not recorded and no
-//! thread runs, but context travels on: each span stands for its parent, as the
-//! OpenTelemetry specification wants of an API without an SDK, so that what a
-//! message causes carries the message's own `traceparent`, unaltered, and a
-//! component without an exporter leaves no hole in the trace of those that have
-//! one. Where no parent was set there is no context. It costs some microseconds a
-//! span.
+//! thread runs, but context travels on, by one of two ways ([`Unexported`]). Either
+//! each span stands for its parent, as the OpenTelemetry specification wants of an
+//! API without an SDK, so that what a message causes carries the message's own
+//! `traceparent`, unaltered, and a component without an exporter leaves no hole in
+//! the trace of those that have one. Where no parent was set there is no context. It
+//! costs some microseconds a span. Or there are no spans at all, for a program that
+//! hands on what came by itself.
 //!
 //! # What never happens
 //!
@@ -84,6 +85,16 @@ pub enum InitError {
     AlreadySet(#[source] tracing_subscriber::util::TryInitError),
 }
 
+/// What becomes of spans where nothing is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unexported {
+    /// Each stands for its parent: [`context_of`] answers with the parent's context.
+    PassContext,
+    /// There are none, and they cost nothing: [`context_of`] answers with `None`, and
+    /// the program hands on the context that came.
+    NoSpans,
+}
+
 /// Keeps telemetry running; dropped, it does what [`Self::shutdown`] does.
 #[derive(Debug)]
 #[must_use = "when the guard is dropped, no more spans are exported"]
@@ -100,14 +111,18 @@ pub struct Guard {
 ///
 /// Only [`InitError::AlreadySet`]. Settings that cannot be used are logged, and
 /// then nothing is exported.
-pub fn init(service: &str, format: LogFormat) -> Result<Guard, InitError> {
+pub fn init(service: &str, format: LogFormat, unexported: Unexported) -> Result<Guard, InitError> {
     let (log_filter, log_problem) = logs::filter_from_env();
     let (pipeline, export_problem) = match Pipeline::from_env(service) {
         Ok(pipeline) => (pipeline, None),
         Err(problem) => (None, Some(problem)),
     };
+    let wanted = match (&pipeline, unexported) {
+        (None, Unexported::NoSpans) => Targets::new(),
+        _ => trace_filter(),
+    };
     tracing_subscriber::registry()
-        .with(trace_layer(pipeline.as_ref()).with_filter(trace_filter()))
+        .with(trace_layer(pipeline.as_ref()).with_filter(wanted))
         .with(logs::layer(format).with_filter(log_filter))
         .try_init()
         .map_err(InitError::AlreadySet)?;

@@ -27,6 +27,9 @@ pub struct TraceContext {
 ///
 /// To be called before the span is entered: it has begun by then.
 pub fn set_parent(span: &Span, traceparent: Option<&str>, tracestate: Option<&str>) {
+    if span.is_disabled() {
+        return;
+    }
     let parent = extract(traceparent, tracestate);
     if !parent.span().span_context().is_valid() {
         return;
@@ -48,6 +51,9 @@ pub fn context_of(span: &Span) -> Option<TraceContext> {
 /// Adds a link from a span to what `traceparent` names: a cause beside its parent.
 /// A malformed text adds none.
 pub fn link(span: &Span, traceparent: &str) {
+    if span.is_disabled() {
+        return;
+    }
     let linked = extract(Some(traceparent), None);
     span.add_link(linked.span().span_context().clone());
 }

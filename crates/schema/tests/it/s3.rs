@@ -39,6 +39,13 @@ fn id_of(record: &Value) -> String {
 }
 
 #[test]
+fn a_plain_notification_is_read_without_a_tree() {
+    let body = json!({ "Records": [record("raw/a.csv", &[]), record("raw/%FF", &[])] });
+    let read = Notification::read(&body.to_string()).unwrap();
+    assert_eq!(Some(read), Notification::decode(&body));
+}
+
+#[test]
 fn an_id_is_pinned_forever() {
     assert_eq!(id_of(&record("raw/a.csv", &[])), "ff5d4af62023cf99e620405b46609e19");
 }
@@ -214,7 +221,47 @@ fn a_failure_is_a_failed_event_and_a_running_run_is_none() {
     assert_eq!(StatusEvent::decode(&broken).unwrap().unwrap_err().field, "detail.executionArn");
 }
 
+/// Bodies that are S3's, almost S3's, and nothing of S3's.
+fn bodies() -> impl Strategy<Value = String> {
+    let key = prop_oneof![Just("raw/a.csv"), Just("raw/part+3%2B.csv"), Just("raw/%FF")];
+    let change = prop_oneof![
+        Just(("/eventVersion", json!("3.0"))),
+        Just(("/eventVersion", json!(2.1))),
+        Just(("/eventName", json!("s3:ObjectRemoved:Delete"))),
+        Just(("/eventName", json!("ObjectRestore:Post"))),
+        Just(("/eventTime", json!("yesterday"))),
+        Just(("/s3/object/size", json!(-1))),
+        Just(("/s3/object/size", Value::Null)),
+        Just(("/s3/object/eTag", json!("\"quoted\""))),
+        Just(("/s3/object", json!({}))),
+        Just(("/s3", Value::Null)),
+        Just(("/eventSource", json!("aws:sns"))),
+    ];
+    let changes = prop::collection::vec(change, 0..2);
+    let records = prop::collection::vec((key, changes).prop_map(|(k, c)| record(k, &c)), 0..4);
+    let beside = prop_oneof![
+        4 => Just(json!({})),
+        1 => Just(json!({ "Event": "s3:TestEvent" })),
+        1 => Just(json!({ "Event": null, "Other": [1, { "Records": [] }] })),
+        1 => Just(json!({ "Type": "Notification", "TopicArn": "arn", "Message": "{}" })),
+    ];
+    (records, beside).prop_map(|(records, mut body)| {
+        body["Records"] = records.into();
+        body.to_string()
+    })
+}
+
 proptest! {
+    #[test]
+    fn what_is_read_without_a_tree_is_what_the_tree_says(body in bodies()) {
+        if let Some(read) = Notification::read(&body) {
+            let tree: Value = serde_json::from_str(&body).unwrap();
+            prop_assert_eq!(Some(read), Notification::decode(&tree));
+            prop_assert!(tree.get("Event").is_none_or(Value::is_null));
+            prop_assert!(tree.get("Type").is_none());
+        }
+    }
+
     #[test]
     fn a_key_is_decoded_as_s3_encoded_it(key in "\\PC{1,40}") {
         let encoded: String = key

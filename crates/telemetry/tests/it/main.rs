@@ -128,6 +128,27 @@ fn without_an_endpoint_nothing_runs_and_context_passes_through() {
     assert!(orphan.report["traceparent"].is_null(), "{}", orphan.report);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_nobody_exports_are_not_made_where_none_are_wanted() {
+    let no_spans = (probe::NO_SPANS, "1");
+    for (filter, has_spans) in [(None, false), (Some(("RUST_LOG", "info,[process]=debug")), true)] {
+        let variables: Vec<_> = [no_spans].into_iter().chain(filter).collect();
+        let probe = Probe::run("json", Some(&traceparent()), &variables);
+        assert_eq!(probe.report["has_spans"], has_spans, "{filter:?}: a filter may name spans");
+        assert!(probe.report["traceparent"].is_null(), "{}", probe.report);
+        assert!(
+            probe.log.iter().any(|line| line["message"] == "event handled"),
+            "{}",
+            probe.stderr
+        );
+    }
+    let receiver = Receiver::start().await;
+    let exporter = ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint.as_str());
+    let probe = Probe::run("json", Some(&traceparent()), &[no_spans, exporter]);
+    assert_eq!(probe.report["has_spans"], true);
+    assert_eq!(receiver.spans().len(), 2);
+}
+
 #[test]
 fn settings_that_cannot_be_used_are_said_and_fail_nothing() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");

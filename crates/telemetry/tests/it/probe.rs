@@ -5,11 +5,13 @@
 use std::process::Command;
 use std::time::Instant;
 
-use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat};
+use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat, Unexported};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 const FORMAT: &str = "PROBE_FORMAT";
+/// Set where no spans are wanted that nobody exports.
+pub(crate) const NO_SPANS: &str = "PROBE_NO_SPANS";
 const TRACEPARENT: &str = "PROBE_TRACEPARENT";
 
 /// What one run of [`process`] said.
@@ -53,9 +55,14 @@ async fn process() {
         Ok("json") => LogFormat::Json,
         _ => LogFormat::Auto,
     };
-    let telemetry = bellwire_telemetry::init("probe", format).unwrap();
+    let unexported = match std::env::var_os(NO_SPANS) {
+        Some(_) => Unexported::NoSpans,
+        None => Unexported::PassContext,
+    };
+    let telemetry = bellwire_telemetry::init("probe", format, unexported).unwrap();
 
     let process = tracing::info_span!("process", otel.kind = "consumer");
+    let has_spans = !process.is_disabled();
     bellwire_telemetry::set_parent(&process, std::env::var(TRACEPARENT).ok().as_deref(), None);
     let sent = async {
         tracing::info!(r#type = "ml.data.arrived.v1", "event handled");
@@ -75,6 +82,7 @@ async fn process() {
     let exports = telemetry.exports();
     let report = json!({
         "exports": exports,
+        "has_spans": has_spans,
         "traceparent": sent.as_ref().map(|context| context.traceparent.clone()),
         "tracestate": sent.and_then(|context| context.tracestate),
         "flush_ms": flush_ms,

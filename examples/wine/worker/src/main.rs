@@ -1,12 +1,13 @@
 //! The worker as a Lambda function on `provided.al2023`.
 
-use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat};
+use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat, Unexported};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use wine_worker::{Invocation, Store};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let telemetry = bellwire_telemetry::init("wine-worker", LogFormat::Auto)?;
+    let telemetry =
+        bellwire_telemetry::init("wine-worker", LogFormat::Auto, Unexported::PassContext)?;
     let store = Store::from_environment().await;
     let (telemetry, store) = (&telemetry, &store);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Invocation>| async move {
