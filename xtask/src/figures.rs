@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::project::Project;
 
-/// One figure. A bound is the most that the ratio to the peer may be, or the
-/// value itself where there is no peer.
+/// One figure. A bound is the most, or the least, that the ratio to the peer may be,
+/// or the value itself where there is no peer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Figure {
     pub(crate) name: String,
@@ -39,6 +39,13 @@ impl Figure {
     pub(crate) fn at_most(mut self, bound: f64) -> Self {
         self.bound = Some(bound);
         self.holds = Some(self.ratio.unwrap_or(self.value) <= bound);
+        self
+    }
+
+    /// With the least that it may be.
+    pub(crate) fn at_least(mut self, bound: f64) -> Self {
+        self.bound = Some(bound);
+        self.holds = Some(self.ratio.unwrap_or(self.value) >= bound);
         self
     }
 

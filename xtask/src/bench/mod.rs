@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is promised of Bellwire's speed and size, measured
 //! against peers that do the same work in the same run.
 
+mod ingest;
 mod peer;
 mod publisher;
 mod stub;
@@ -25,6 +26,8 @@ pub(crate) struct BenchCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// The way in over HTTP with its fsync, against one fsync per event
+    Ingest(ingest::IngestBench),
     /// The way from the ingest queue to the topic, against a bare SDK loop and boto3
     Publisher(publisher::PublisherBench),
 }
@@ -59,6 +62,9 @@ pub(crate) enum BenchError {
     /// A program was not ready in time.
     #[error("{program} was not ready after {seconds} s")]
     NotReady { program: &'static str, seconds: u64 },
+    /// A program ended without what it measured.
+    #[error("the bench of the way in ended ({status}) without a rate:\n{output}")]
+    NoRate { status: ExitStatus, output: String },
     /// A program ended before its work was done.
     #[error("{program} ended ({status}) before its work was done; its log is {}", log.display())]
     Ended { program: &'static str, status: ExitStatus, log: PathBuf },
@@ -78,6 +84,7 @@ impl BenchCommand {
     /// Measures, and tells.
     pub(crate) fn run(&self) -> Result<ExitCode, BenchError> {
         match &self.what {
+            What::Ingest(ingest) => ingest.run(),
             What::Publisher(publisher) => publisher.run(),
         }
     }

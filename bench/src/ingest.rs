@@ -1,0 +1,199 @@
+//! The publisher's way in over HTTP, with its spool on a disk, under many
+//! connections: how many events a second are promised to be kept.
+//!
+//! ```text
+//! 64 connections ──► HTTP ──► spool: fsync ──► 202
+//! ```
+//!
+//! Nothing takes events out meanwhile: what is measured is the way in.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bellwire_publisher::ingest::{Ingest, Listen, ListenError, serve};
+use bellwire_publisher::spans::TopicName;
+use bellwire_publisher::spool::{Limits, Spool, SpoolError, Store};
+use bellwire_schema::workflow::read;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// A workflow with a source of events over HTTP.
+const WORKFLOW: &str = include_str!("../chaos.toml");
+
+/// More than any run brings.
+const LIMITS: Limits = Limits { events_max: 100_000_000, bytes_max: 64 << 30 };
+
+/// How long a run begins before it counts.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// How events come, and how they are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Connections, each with one request at a time.
+    pub connections: usize,
+    /// Events of a request: 1 in structured mode, more in batch mode.
+    pub events_per_request: usize,
+    /// Events for one fsync at most; at 1 each request has one of its own.
+    pub records_per_commit_max: usize,
+    /// How long is counted.
+    pub time: Duration,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Events that were answered with 202, a second.
+    pub events_per_s: f64,
+    /// Commits, each with its fsync, a second.
+    pub commits_per_s: f64,
+}
+
+/// Why there is no rate.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// No spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// No port.
+    #[error("the bench cannot listen on a port of 127.0.0.1")]
+    Listen(#[from] ListenError),
+    /// A connection failed.
+    #[error("a connection of the bench failed")]
+    Connection(#[from] io::Error),
+    /// An answer that is not 202.
+    #[error("the publisher answered an event of the bench otherwise: {answer}")]
+    Answer {
+        /// Its first line.
+        answer: String,
+    },
+    /// A task panicked.
+    #[error("a connection of the bench ended by itself")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Measures one way of keeping, over a new spool at `path`.
+///
+/// # Errors
+///
+/// Where there is no rate.
+///
+/// # Panics
+///
+/// Where the workflow file of this crate is not sound: a defect of this crate.
+pub async fn measure(settings: &Settings, path: &Path) -> Result<Rate, IngestError> {
+    let store = Store::open(path, LIMITS)?.store;
+    let spool = Spool::over(store, settings.records_per_commit_max)?;
+    let workflow = read(WORKFLOW).expect("the workflow file is sound");
+    let topic = TopicName { arn: "arn:aws:sns:eu-central-1:111122223333:bench".to_owned() };
+    let ingest = Ingest::new(&workflow, topic, Arc::new(spool.clone()));
+    let listener = Listen::Tcp(([127, 0, 0, 1], 0).into()).bind().await?;
+    let address = listener.address().to_string();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(serve(Arc::new(ingest), listener, stop.clone()));
+    let (accepted, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut connections = JoinSet::new();
+    for number in 0..settings.connections {
+        let stream = TcpStream::connect(&address).await?;
+        stream.set_nodelay(true)?;
+        let request = request_of(number, settings.events_per_request);
+        let (accepted, is_over) = (accepted.clone(), is_over.clone());
+        let events = settings.events_per_request as u64;
+        connections.spawn(post(stream, request, events, accepted, is_over));
+    }
+    sleep(WARM_UP).await;
+    let count = || (accepted.load(Ordering::Relaxed), spool.commits());
+    let (begin, (events, commits)) = (Instant::now(), count());
+    sleep(settings.time).await;
+    let (taken_s, (events_after, commits_after)) = (begin.elapsed().as_secs_f64(), count());
+    is_over.store(true, Ordering::Relaxed);
+    while let Some(ended) = connections.join_next().await {
+        ended??;
+    }
+    stop.cancel();
+    // It ends with an error only where the listener failed, which a connection would have met.
+    let _ = serving.await?;
+    spool.close().await;
+    Ok(Rate {
+        events_per_s: (events_after - events) as f64 / taken_s,
+        commits_per_s: (commits_after - commits) as f64 / taken_s,
+    })
+}
+
+/// Posts the same request again and again.
+async fn post(
+    mut stream: TcpStream,
+    request: Vec<u8>,
+    events: u64,
+    accepted: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+) -> Result<(), IngestError> {
+    let mut answer = Vec::with_capacity(1024);
+    while !is_over.load(Ordering::Relaxed) {
+        stream.write_all(&request).await?;
+        answer.clear();
+        // An answer of 202 has no body: it ends with its headers.
+        while !answer.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut answer).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if answer.len() >= 12 && !answer.starts_with(b"HTTP/1.1 202") {
+                let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+                let answer = String::from_utf8_lossy(line).into_owned();
+                return Err(IngestError::Answer { answer });
+            }
+        }
+        accepted.fetch_add(events, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn request_of(connection: usize, events: usize) -> Vec<u8> {
+    let event = |number: usize| {
+        json!({
+            "specversion": "1.0", "id": format!("{connection}-{number}"), "source": "/bench",
+            "type": "ml.collection.requested.v1", "data": { "parameters": { "rows": 100 } },
+        })
+    };
+    let (media_type, body) = match events {
+        1 => ("application/cloudevents+json", event(0)),
+        _ => {
+            let batch: Vec<Value> = (0..events).map(event).collect();
+            ("application/cloudevents-batch+json", Value::from(batch))
+        }
+    };
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "POST /v1/events HTTP/1.1\r\nhost: bench\r\ncontent-type: {media_type}\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_event_of_a_run_is_in_the_spool() {
+        let folder = tempfile::tempdir().unwrap();
+        for (events_per_request, records_per_commit_max) in [(1, 1), (10, 1_000)] {
+            let path = folder.path().join(format!("{events_per_request}.redb"));
+            let time = Duration::from_millis(300);
+            let settings =
+                Settings { connections: 4, events_per_request, records_per_commit_max, time };
+            let rate = measure(&settings, &path).await.unwrap();
+            assert!(rate.events_per_s > 0.0 && rate.commits_per_s > 0.0, "{rate:?}");
+            let kept = Store::open(&path, LIMITS).unwrap().store.depth().events;
+            assert!(kept as f64 >= rate.events_per_s * 0.3, "{kept} of {rate:?}");
+        }
+    }
+}
