@@ -90,6 +90,52 @@ impl Claim {
     }
 }
 
+/// How an event goes to the topic.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fit {
+    /// As it is.
+    Whole(Box<Entry>),
+    /// Without its payload, once that is in S3.
+    Claim(Box<Claim>),
+}
+
+impl Fit {
+    /// Pure.
+    ///
+    /// # Errors
+    ///
+    /// Where the event is over a limit, and no claim check helps.
+    pub fn of(envelope: Envelope, claims: Option<&ClaimDesk>) -> Result<Self, Unfit> {
+        let (unfit, envelope) = match Entry::or_back(envelope) {
+            Ok(entry) => return Ok(Self::Whole(Box::new(entry))),
+            Err(back) => back,
+        };
+        match (claims, &unfit) {
+            (Some(desk), Unfit::TooLarge { .. }) => Claim::of(&desk.check, *envelope)
+                .map(|claim| Self::Claim(Box::new(claim)))
+                .ok_or(unfit),
+            _ => Err(unfit),
+        }
+    }
+
+    /// The entry, with its payload put where there is one to put.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be put now.
+    pub async fn put(self, claims: Option<&ClaimDesk>) -> Result<Entry, CallError> {
+        let claim = match self {
+            Self::Whole(entry) => return Ok(*entry),
+            Self::Claim(claim) => *claim,
+        };
+        let Claim { key, bytes, content_type, entry } = claim;
+        if let Some(desk) = claims {
+            desk.claims.put(&key, bytes, &content_type).await?;
+        }
+        Ok(entry)
+    }
+}
+
 /// The entry of an event, with its payload put into S3 where it is too large and
 /// there is a claim check: the one way from an event to what SNS takes.
 ///
@@ -100,17 +146,7 @@ pub async fn entry_or_claim(
     envelope: Envelope,
     claims: Option<&ClaimDesk>,
 ) -> Result<Entry, ClaimError> {
-    let (unfit, envelope) = match Entry::or_back(envelope) {
-        Ok(entry) => return Ok(entry),
-        Err(back) => back,
-    };
-    let (Some(desk), Unfit::TooLarge { .. }) = (claims, &unfit) else {
-        return Err(unfit.into());
-    };
-    let Some(claim) = Claim::of(&desk.check, *envelope) else { return Err(unfit.into()) };
-    let Claim { key, bytes, content_type, entry } = claim;
-    desk.claims.put(&key, bytes, &content_type).await.map_err(ClaimError::Put)?;
-    Ok(entry)
+    Fit::of(envelope, claims)?.put(claims).await.map_err(ClaimError::Put)
 }
 
 /// Payloads in a bucket, encrypted as the bucket says.

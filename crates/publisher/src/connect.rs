@@ -164,6 +164,7 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let topic_name = edges.outlet.topic_name().clone();
     let ingest = Ingest::new(&settings.workflow, topic_name, Arc::new(spool.clone()))
         .with_token(settings.token.clone())
+        .with_claims(edges.claims.clone())
         .with_readiness(Arc::new(health));
     let Edges { outlet, dead, .. } = edges;
     let outbox = Outbox { spool, outlet, dead, counts: counts.clone() };

@@ -92,6 +92,12 @@ impl Entry {
         &self.envelope
     }
 
+    /// The event alone.
+    #[must_use]
+    pub fn into_envelope(self) -> Envelope {
+        self.envelope
+    }
+
     /// The message's body: the event in CloudEvents' structured mode.
     #[must_use]
     pub fn body(&self) -> &str {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -26,6 +27,7 @@ use bellwire_schema::Envelope;
 use bellwire_schema::limits::SNS_MESSAGE_BYTES_MAX;
 use bellwire_schema::workflow::Workflow;
 use bellwire_telemetry::semconv::HTTP_RESPONSE_STATUS_CODE;
+use bellwire_telemetry::with_causes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -40,7 +42,8 @@ use self::binding::{BindingError, MEDIA_TYPES, Mode, events_of, mode_of};
 use self::listen::Socket;
 pub use self::listen::{Listen, ListenError, Listener};
 use self::trace::{Caller, server_span};
-use crate::pack::Entry;
+use crate::call::CallError;
+use crate::claim::{ClaimDesk, Fit};
 use crate::problem::Problem;
 use crate::spans::TopicName;
 
@@ -50,14 +53,16 @@ pub const EVENTS_PATH: &str = "/v1/events";
 /// Bytes of a body that is one event: one that is larger fits into no SNS message.
 const EVENT_BODY_BYTES_MAX: usize = SNS_MESSAGE_BYTES_MAX;
 
-/// Bytes of a body that is a batch: 4 MiB, which is 100 events of 40 KiB.
+/// Bytes of a body that is a batch: 4 MiB, which is 100 events of 40 KiB; or one event
+/// whose payload the claim check takes.
 pub const BATCH_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Requests under way at once, each of at most one event's body in memory: 64 MiB.
 /// Whoever comes beyond it is told to come back.
 pub const REQUESTS_MAX: usize = 256;
 
-/// What a batch counts for among them: as many as its body may be large.
+/// What a batch, or an event for the claim check, counts for among them: as many as
+/// its body may be large.
 pub const BATCH_REQUESTS: usize = BATCH_BODY_BYTES_MAX / EVENT_BODY_BYTES_MAX;
 
 /// Bytes of a request's headers, names and values. (The server itself refuses more
@@ -135,6 +140,7 @@ pub struct Ingest {
     topic: TopicName,
     admit: Arc<dyn Admit>,
     token: Option<Token>,
+    claims: Option<ClaimDesk>,
     readiness: Arc<dyn Readiness>,
     free: Arc<Semaphore>,
 }
@@ -148,6 +154,7 @@ impl Ingest {
             topic,
             admit,
             token: None,
+            claims: None,
             readiness: Arc::new(AlwaysReady),
             free: Arc::new(Semaphore::new(REQUESTS_MAX)),
         }
@@ -157,6 +164,13 @@ impl Ingest {
     #[must_use]
     pub fn with_token(self, token: Option<Token>) -> Self {
         Self { token, ..self }
+    }
+
+    /// The same with a place for payloads that are too large for SNS, if there is one:
+    /// they are put there before their events are admitted.
+    #[must_use]
+    pub fn with_claims(self, claims: Option<ClaimDesk>) -> Self {
+        Self { claims, ..self }
     }
 
     /// The same with an answer of its own to `/readyz`.
@@ -277,15 +291,26 @@ impl Ingest {
     ) -> Result<OwnedSemaphorePermit, Problem> {
         auth::check(self.token.as_ref(), headers)?;
         check_size(headers)?;
-        let count = if mode == Some(&Mode::Batch) { BATCH_REQUESTS } else { 1 };
+        let count = if self.is_large(headers, mode) { BATCH_REQUESTS } else { 1 };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         Arc::clone(&self.free).try_acquire_many_owned(count).map_err(|_| problem_of_crowd())
+    }
+
+    /// Whether a request's body may be as large as a batch's.
+    fn is_large(&self, headers: &HeaderMap, mode: Option<&Mode>) -> bool {
+        let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<usize>().ok();
+        let may_be_claimed =
+            || self.claims.is_some() && length().is_none_or(|it| it > EVENT_BODY_BYTES_MAX);
+        mode == Some(&Mode::Batch) || may_be_claimed()
     }
 
     /// Reads the body, and judges each event of it.
     async fn read(&self, mode: Mode, headers: &HeaderMap, body: Body) -> Result<Judged, Problem> {
         let is_batch = mode == Mode::Batch;
-        let limit = if is_batch { BATCH_BODY_BYTES_MAX } else { EVENT_BODY_BYTES_MAX };
+        let limit = match self.is_large(headers, Some(&mode)) {
+            true => BATCH_BODY_BYTES_MAX,
+            false => EVENT_BODY_BYTES_MAX,
+        };
         let body = read_body(body, limit).await?;
         let raw = events_of(mode, headers, &body).map_err(|error| problem_of_binding(&error))?;
         let now = Timestamp::now();
@@ -297,10 +322,10 @@ impl Ingest {
     async fn accept(&self, judged: Judged, caller: &Caller) -> Result<Value, Problem> {
         let Judged { is_batch, events } = judged;
         let count = events.len();
-        let (mut entries, mut wrong) = (Vec::with_capacity(count), Vec::new());
+        let (mut fits, mut wrong) = (Vec::with_capacity(count), Vec::new());
         for (index, event) in events.into_iter().enumerate() {
             match event.and_then(|event| self.begin(event, caller, is_batch)) {
-                Ok(entry) => entries.push(entry),
+                Ok(fit) => fits.push(fit),
                 Err(problem) => wrong.push((index, problem)),
             }
         }
@@ -309,6 +334,13 @@ impl Ingest {
         }
         if let Some((_, problem)) = wrong.pop() {
             return Err(problem);
+        }
+        // Payloads first: who was told that an event is accepted finds it whole.
+        let mut entries = Vec::with_capacity(count);
+        for (fit, lane) in fits {
+            let put = fit.put(self.claims.as_ref()).await;
+            let envelope = put.map_err(|error| problem_of_claim(&error))?.into_envelope();
+            entries.push(Admitted { envelope, lane });
         }
         let mut ids: Vec<String> = entries.iter().map(|entry| entry.envelope.id.clone()).collect();
         if !entries.is_empty() {
@@ -323,15 +355,14 @@ impl Ingest {
     /// Gives an event its place in its trace; then it has its size, and is checked.
     fn begin(
         &self,
-        mut event: Admitted,
+        event: Admitted,
         caller: &Caller,
         is_batch: bool,
-    ) -> Result<Admitted, Problem> {
-        trace::begin(&mut event.envelope, caller, is_batch, &self.topic);
-        match Entry::of(event.envelope.clone()) {
-            Ok(_) => Ok(event),
-            Err(unfit) => Err(problem_of_unfit(&unfit)),
-        }
+    ) -> Result<(Fit, Option<String>), Problem> {
+        let Admitted { mut envelope, lane } = event;
+        trace::begin(&mut envelope, caller, is_batch, &self.topic);
+        let fit = Fit::of(envelope, self.claims.as_ref());
+        fit.map(|fit| (fit, lane)).map_err(|unfit| problem_of_unfit(&unfit))
     }
 }
 
@@ -400,6 +431,12 @@ fn problem_of_admission(error: AdmitError) -> Problem {
             Problem::new(status, "spool-unavailable", title, message).retry_after(RETRY_AFTER_S)
         }
     }
+}
+
+fn problem_of_claim(error: &CallError) -> Problem {
+    let title = "the event's payload cannot be put into the claim check's bucket at the moment";
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Problem::new(status, "claim-unavailable", title, with_causes(error)).retry_after(RETRY_AFTER_S)
 }
 
 fn problem_of_crowd() -> Problem {

@@ -253,6 +253,12 @@ impl Spool {
         self.store.depth()
     }
 
+    /// Transactions so far, each on disk by one fsync.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.store.commits()
+    }
+
     /// Gives this handle up and waits until the others are gone too, all is committed,
     /// and the file is closed.
     pub async fn close(self) {

@@ -44,9 +44,9 @@ pub(crate) fn ingest(topic: &Arc<FakeTopic>) -> Ingest {
     Ingest::new(&workflow(), topic.name().clone(), Arc::new(admit))
 }
 
-struct Server {
+pub(crate) struct Server {
     url: String,
-    topic: Arc<FakeTopic>,
+    pub(crate) topic: Arc<FakeTopic>,
     client: reqwest::Client,
     _stop: DropGuard,
 }
@@ -56,7 +56,7 @@ impl Server {
         Self::with(topic, |ingest| ingest).await
     }
 
-    async fn with(topic: FakeTopic, change: impl FnOnce(Ingest) -> Ingest) -> Self {
+    pub(crate) async fn with(topic: FakeTopic, change: impl FnOnce(Ingest) -> Ingest) -> Self {
         let topic = Arc::new(topic);
         let listener = loopback().await;
         let url = format!("http://{}", listener.address());
@@ -72,7 +72,7 @@ impl Server {
         Self::with(FakeTopic::default(), |_| Ingest::new(&workflow(), name, admit)).await
     }
 
-    async fn post_batch(&self, events: &Value) -> Response {
+    pub(crate) async fn post_batch(&self, events: &Value) -> Response {
         let media_type = "application/cloudevents-batch+json";
         self.post(media_type, events.to_string()).send().await.unwrap()
     }
@@ -103,14 +103,18 @@ impl Server {
         request.body(body)
     }
 
-    fn post(&self, content_type: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
+    pub(crate) fn post(
+        &self,
+        content_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::RequestBuilder {
         self.client
             .post(format!("{}/v1/events", self.url))
             .header("content-type", content_type)
             .body(body)
     }
 
-    async fn post_event(&self, event: &Value) -> Response {
+    pub(crate) async fn post_event(&self, event: &Value) -> Response {
         self.post("application/cloudevents+json", event.to_string()).send().await.unwrap()
     }
 }
@@ -122,14 +126,14 @@ fn requested() -> Value {
     })
 }
 
-fn requested_with(name: &str, value: Value) -> Value {
+pub(crate) fn requested_with(name: &str, value: Value) -> Value {
     let mut event = requested();
     event[name] = value;
     event
 }
 
 /// The status and document of a refusal, which says itself that it is one.
-async fn problem(response: Response) -> (u16, Value) {
+pub(crate) async fn problem(response: Response) -> (u16, Value) {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let status = response.status().as_u16();
     let document: Value = response.json().await.unwrap();

@@ -6,6 +6,7 @@ mod cloud;
 mod decode;
 mod fakes;
 mod http;
+mod http_claim;
 mod outbox;
 mod process;
 mod publish;
