@@ -5,6 +5,7 @@ mod cloud;
 mod decode;
 mod fakes;
 mod http;
+mod lambda;
 mod outbox;
 mod process;
 mod publish;
