@@ -58,7 +58,6 @@ impl EventSourceMapping {
     /// A mapping for batches of at most `batch_size`, of which only what failed comes
     /// back. FIFO queues give at most ten and take no batching window; on others more
     /// than ten take one, and the shortest is a second.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no workflow that is deployed has one yet"))]
     pub(crate) fn new(
         queue_arn: String,
         function_arn: String,
