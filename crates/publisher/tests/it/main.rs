@@ -7,6 +7,7 @@ mod decode;
 mod fakes;
 mod http;
 mod http_claim;
+mod lambda;
 mod outbox;
 mod process;
 mod publish;
