@@ -87,7 +87,7 @@ pub struct Patience {
 
 impl Patience {
     /// What a future answers, unless patience ends before.
-    async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             () = self.give_up.cancelled() => None,

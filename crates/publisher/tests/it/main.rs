@@ -4,6 +4,7 @@ mod bridge;
 mod cloud;
 mod decode;
 mod fakes;
+mod fifo;
 mod http;
 mod outbox;
 mod process;
