@@ -10,6 +10,7 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use bellwire_infra::{check_place, place_of};
 use bellwire_schema::Envelope;
 use bellwire_schema::attributes::{attributes_of, message_bytes};
+use bellwire_schema::fifo::{FifoIds, is_fifo};
 use bellwire_schema::limits::SNS_MESSAGE_BYTES_MAX;
 use bellwire_schema::workflow::Workflow;
 use jiff::Timestamp;
@@ -124,6 +125,10 @@ async fn to_topic(
             .build()
             .map_err(|error| failed(error.to_string()))?;
         request = request.message_attributes(attribute.name, value);
+    }
+    if is_fifo(&topic) {
+        let FifoIds { group, deduplication } = FifoIds::of(event);
+        request = request.message_group_id(group).message_deduplication_id(deduplication);
     }
     request.send().await.map_err(|error| {
         failed(match error.as_service_error().and_then(|error| error.message()) {

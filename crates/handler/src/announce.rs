@@ -8,6 +8,7 @@ use aws_sdk_sns::error::DisplayErrorContext;
 use aws_sdk_sns::types::MessageAttributeValue;
 use bellwire_ledger::Start;
 use bellwire_schema::attributes::{AttributesError, attributes_of};
+use bellwire_schema::fifo::{FifoIds, is_fifo};
 use bellwire_schema::payload::StageStarted;
 use bellwire_schema::{Envelope, StageVerb};
 use jiff::Timestamp;
@@ -51,6 +52,10 @@ impl Topic {
                 .build()
                 .expect("the data type is set");
             request = request.message_attributes(attribute.name, value);
+        }
+        if is_fifo(&self.arn) {
+            let FifoIds { group, deduplication } = FifoIds::of(event);
+            request = request.message_group_id(group).message_deduplication_id(deduplication);
         }
         request.send().await.map(|_| ()).map_err(|error| AnnounceError::Publish {
             event_type: event.event_type.to_string(),

@@ -1,5 +1,6 @@
 //! `bridge`: from the ingest queue to the topic, round by round.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use bellwire_schema::Envelope;
 use bellwire_schema::dead_letter::DeadReason;
+use bellwire_schema::fifo::group_of;
 use bellwire_schema::limits::SQS_BATCH_ENTRIES_MAX;
 use bellwire_telemetry::with_causes;
 use futures::StreamExt as _;
@@ -22,6 +24,7 @@ use crate::claim::{ClaimDesk, ClaimError, entry_or_claim};
 use crate::counts::Counts;
 use crate::decode::{Record, decode};
 use crate::enrich::{LookUpError, Objects, RunOrigins, enrich};
+use crate::lanes::{Lanes, Line, Ticket};
 use crate::pack::{Entry, pack};
 use crate::publish::{Fate, Outlet, Patience, pause_after};
 use crate::quarantine::{DeadQueue, Reject, letter_of, quarantine};
@@ -83,6 +86,8 @@ pub struct Bridge {
     in_work: AtomicUsize,
     pollers: Pollers,
     health: Arc<QueueHealth>,
+    /// Whose turn it is, where the topic is FIFO.
+    lanes: Option<Lanes>,
     /// Rounds that wait for the topic give up.
     give_up: CancellationToken,
 }
@@ -131,13 +136,6 @@ pub struct Round {
 #[error("a pipeline of the bridge ended by itself: this is a bug of the publisher")]
 pub struct BridgeError(#[source] tokio::task::JoinError);
 
-/// One record's place: in which message of the round, and where in that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ticket {
-    message: usize,
-    record: usize,
-}
-
 /// What is known of each record of a round: left, until more is known.
 struct Sheet {
     outcomes: Vec<Vec<Outcome>>,
@@ -173,6 +171,10 @@ impl Sheet {
     fn mark(&mut self, ticket: Ticket, outcome: Outcome) {
         self.outcomes[ticket.message][ticket.record] = outcome;
     }
+
+    fn is_done(&self, ticket: Ticket) -> bool {
+        self.outcomes[ticket.message][ticket.record] != Outcome::Left
+    }
 }
 
 impl Bridge {
@@ -180,6 +182,7 @@ impl Bridge {
     #[must_use]
     pub fn new(rules: Rules, edges: Edges, queue_arn: String, counts: Arc<Counts>) -> Self {
         Self {
+            lanes: edges.outlet.topic_name().is_fifo().then(Lanes::default),
             rules,
             edges,
             queue_arn,
@@ -357,10 +360,19 @@ impl Bridge {
 
     /// From messages to what is known of each of their records.
     async fn carry(&self, messages: &[Message], bounds: Bounds) -> Sheet {
-        let Sorted { mut sheet, drafts, mut rejects } = self.sort(messages);
+        let Sorted { mut sheet, mut drafts, mut rejects } = self.sort(messages);
+        let line = self.lanes.as_ref().map(|lanes| {
+            // A standard queue hands out a batch in any order.
+            drafts.sort_by_key(|(ticket, _)| messages[ticket.message].sent_at);
+            lanes.enter(messages, &drafts)
+        });
         let (entries, unfit) = self.prepare(drafts, bounds.look_up).await;
+        let deadline = bounds.publish;
+        let refused = match line {
+            Some(line) => self.publish_in_turn(line, &unfit, entries, deadline, &mut sheet).await,
+            None => self.publish(entries, deadline, &mut sheet).await,
+        };
         rejects.extend(unfit);
-        let refused = self.publish(entries, bounds.publish, &mut sheet).await;
         rejects.extend(refused);
         let deadline = bounds.quarantine.unwrap_or_else(|| Instant::now() + QUARANTINE_FOR);
         self.quarantine(messages, rejects, deadline, &mut sheet).await;
@@ -483,6 +495,47 @@ impl Bridge {
             }
         }
         refused
+    }
+
+    /// The same on a FIFO topic: one entry of a group at a time, each behind those that
+    /// were received before it. What can never go frees its group; what may go later
+    /// holds it.
+    async fn publish_in_turn(
+        &self,
+        mut line: Line<'_>,
+        unfit: &[(Ticket, Reject)],
+        entries: Vec<(Ticket, Entry)>,
+        deadline: Instant,
+        sheet: &mut Sheet,
+    ) -> Vec<(Ticket, Reject)> {
+        for (ticket, _) in unfit {
+            line.done(*ticket);
+        }
+        for (ticket, entry) in &entries {
+            line.regroup(*ticket, &group_of(entry.envelope()));
+        }
+        let mut entries: BTreeMap<Ticket, Entry> = entries.into_iter().collect();
+        let mut refused = Vec::new();
+        loop {
+            let changed = line.changed();
+            let turns = line.turns();
+            if turns.now.is_empty() {
+                let patience = Patience { deadline, give_up: self.give_up.clone() };
+                match turns.is_waiting && patience.bound(changed).await.is_some() {
+                    true => continue,
+                    false => return refused,
+                }
+            }
+            let batch =
+                turns.now.iter().filter_map(|ticket| Some((*ticket, entries.remove(ticket)?)));
+            let never = self.publish(batch.collect(), deadline, sheet).await;
+            for ticket in turns.now {
+                let is_done =
+                    sheet.is_done(ticket) || never.iter().any(|(other, _)| *other == ticket);
+                if is_done { line.done(ticket) } else { line.hold(ticket) }
+            }
+            refused.extend(never);
+        }
     }
 
     async fn quarantine(

@@ -47,6 +47,7 @@ pub mod settle;
 pub mod quarantine;
 
 pub mod bridge;
+mod lanes;
 pub mod outbox;
 
 pub mod ready;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwire_schema::dead_letter::{DeadReason, Hop};
+use bellwire_schema::fifo::group_of;
 use bellwire_schema::limits::{SNS_BATCH_ENTRIES_MAX, SNS_MESSAGE_BYTES_MAX};
 use bellwire_schema::{DeadLetter, Envelope};
 use bellwire_telemetry::with_causes;
@@ -207,9 +208,10 @@ impl Outbox {
         if newest <= desk.cursor || room < READ_AHEAD_EVENTS / 2 {
             return Ok(newest > desk.cursor);
         }
+        let is_fifo = self.outlet.topic_name().is_fifo();
         for stored in self.spool.read_after(desk.cursor, room, READ_AHEAD_BYTES).await? {
             desk.cursor = stored.sequence;
-            desk.waiting.insert(stored.sequence, Waiting::of(stored));
+            desk.waiting.insert(stored.sequence, Waiting::of(stored, is_fifo));
         }
         Ok(newest > desk.cursor)
     }
@@ -331,7 +333,8 @@ impl Desk {
 }
 
 impl Waiting {
-    fn of(stored: Stored) -> Self {
+    /// On a FIFO topic the lane of an event is its group.
+    fn of(stored: Stored, is_fifo: bool) -> Self {
         let unfit = |reason, message, body| Parcel::Unfit { reason, message, body };
         let parcel = match Envelope::from_json(&stored.body) {
             Ok(envelope) => match Entry::of(envelope) {
@@ -340,7 +343,11 @@ impl Waiting {
             },
             Err(error) => unfit(DeadReason::InvalidEnvelope, error.to_string(), stored.body),
         };
-        Self { lane: stored.lane, parcel }
+        let lane = match &parcel {
+            Parcel::Fit(entry) if is_fifo => Some(group_of(entry.envelope())),
+            _ => stored.lane,
+        };
+        Self { lane, parcel }
     }
 
     fn entry(&self) -> Option<&Entry> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
+use bellwire_schema::fifo::FifoIds;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -86,7 +87,7 @@ pub struct Patience {
 
 impl Patience {
     /// What a future answers, unless patience ends before.
-    async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn bound<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             () = self.give_up.cancelled() => None,
@@ -296,7 +297,9 @@ impl SnsTopic {
     }
 
     async fn publish_batch(&self, entries: &[&Entry]) -> Result<Vec<EntryResult>, CallError> {
-        let requests = entries.iter().enumerate().map(|(index, entry)| request_of(index, entry));
+        let is_fifo = self.name.is_fifo();
+        let requests =
+            entries.iter().enumerate().map(|(index, entry)| request_of(index, entry, is_fifo));
         let answer = self
             .client
             .publish_batch()
@@ -341,7 +344,7 @@ impl Topic for SnsTopic {
     }
 }
 
-fn request_of(index: usize, entry: &Entry) -> PublishBatchRequestEntry {
+fn request_of(index: usize, entry: &Entry, is_fifo: bool) -> PublishBatchRequestEntry {
     let attributes = entry.attributes().iter().map(|attribute| {
         let value = MessageAttributeValue::builder()
             .data_type(attribute.data_type.as_str())
@@ -350,9 +353,13 @@ fn request_of(index: usize, entry: &Entry) -> PublishBatchRequestEntry {
             .expect("the data type is set");
         (attribute.name.clone(), value)
     });
+    let ids = is_fifo.then(|| FifoIds::of(entry.envelope()));
+    let (group, deduplication) = ids.map(|ids| (ids.group, ids.deduplication)).unzip();
     PublishBatchRequestEntry::builder()
         .id(index.to_string())
         .message(entry.body())
+        .set_message_group_id(group)
+        .set_message_deduplication_id(deduplication)
         .set_message_attributes(Some(attributes.collect()))
         .build()
         .expect("id and message are set")

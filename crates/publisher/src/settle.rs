@@ -114,7 +114,7 @@ pub async fn leave(queue: &dyn IngestQueue, messages: &[&Message], is_stopping: 
     }
 }
 
-fn hidden_s(receives: u32, is_stopping: bool) -> u32 {
+pub(crate) fn hidden_s(receives: u32, is_stopping: bool) -> u32 {
     match is_stopping {
         true => 0,
         false => LEFT_FIRST_S.saturating_mul(1 << (receives.max(1) - 1).min(16)).min(LEFT_LAST_S),

@@ -2,6 +2,7 @@
 //! travels on with it.
 
 use bellwire_schema::Envelope;
+use bellwire_schema::fifo::is_fifo;
 use bellwire_telemetry::semconv::{
     AWS_SNS_TOPIC_ARN, CLOUDEVENTS_EVENT_ID, CLOUDEVENTS_EVENT_SOURCE, CLOUDEVENTS_EVENT_TYPE,
     MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_OPERATION_NAME,
@@ -25,6 +26,12 @@ impl TopicName {
     #[must_use]
     pub fn name(&self) -> &str {
         self.arn.rsplit(':').next().unwrap_or(&self.arn)
+    }
+
+    /// Whether the topic is FIFO.
+    #[must_use]
+    pub fn is_fifo(&self) -> bool {
+        is_fifo(&self.arn)
     }
 }
 

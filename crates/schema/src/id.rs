@@ -13,7 +13,7 @@ const ID_BYTES: usize = 16;
 
 /// Hashes parts one after the other, each behind its length, so that no two
 /// lists of parts hash the same bytes.
-fn hash_of(parts: &[&[u8]]) -> String {
+pub(crate) fn hash_of(parts: &[&[u8]]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u64).to_be_bytes());

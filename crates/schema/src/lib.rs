@@ -7,7 +7,7 @@
 //! - [`workflow`]: what `bellwire.toml` says; [`function`]: how a function knows it;
 //! - [`s3`], [`completion`]: what AWS tells of, decoded;
 //! - [`event_type`], [`id`], [`context`], [`payload`], [`envelope`]: the event made of it;
-//! - [`attributes`]: how the event travels on SNS;
+//! - [`attributes`], [`fifo`]: how the event travels on SNS;
 //! - [`filter`]: who wants it;
 //! - [`dead_letter`]: what becomes of what nobody can handle.
 
@@ -17,6 +17,7 @@ pub mod context;
 pub mod dead_letter;
 pub mod envelope;
 pub mod event_type;
+pub mod fifo;
 pub mod filter;
 pub mod function;
 pub mod id;

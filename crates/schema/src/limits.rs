@@ -11,6 +11,10 @@ pub const SNS_BATCH_ENTRIES_MAX: usize = 10;
 /// is discarded as a client error. Source: Amazon SNS developer guide, "Message attributes".
 pub const SNS_ATTRIBUTES_MAX: usize = 10;
 
+/// SNS and SQS: characters of a FIFO message's group id and deduplication id.
+/// Source: Amazon SNS API reference, `Publish`.
+pub const FIFO_ID_CHARS_MAX: usize = 128;
+
 /// SNS: bytes of a display name that SMS shows; the field takes 100.
 /// Source: Amazon SNS API reference, `SetTopicAttributes`.
 pub const SNS_DISPLAY_NAME_CHARS_MAX: usize = 100;

@@ -13,7 +13,7 @@ const CUT_HASH_CHARS: usize = 8;
 
 /// How the names of FIFO topics and queues end. Source: the `CreateTopic` and
 /// `CreateQueue` API references.
-const FIFO_SUFFIX: &str = ".fifo";
+pub(crate) const FIFO_SUFFIX: &str = ".fifo";
 
 /// A text that names no environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -85,6 +85,11 @@ impl FakeTopic {
         Self { act: Mutex::new(Some(Box::new(act))), ..Self::default() }
     }
 
+    pub(crate) fn fifo(mut self) -> Self {
+        self.name.arn.push_str(".fifo");
+        self
+    }
+
     pub(crate) fn gated(self, gate: Arc<Semaphore>) -> Self {
         Self { gate: Some(gate), ..self }
     }

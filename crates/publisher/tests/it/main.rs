@@ -5,6 +5,7 @@ mod chaos;
 mod cloud;
 mod decode;
 mod fakes;
+mod fifo;
 mod http;
 mod http_claim;
 mod lambda;

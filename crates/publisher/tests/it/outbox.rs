@@ -1,6 +1,6 @@
 //! From the spool to the topic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use bellwire_publisher::publish::EntryResult;
 use bellwire_publisher::spool::{Limits, Record, Spool};
 use bellwire_schema::Envelope;
 use bellwire_schema::dead_letter::DeadReason;
+use bellwire_schema::fifo::group_of;
 use tokio_util::sync::CancellationToken;
 
 use crate::fakes::{FakeTopic, World, call_error, failed};
@@ -106,6 +107,39 @@ async fn the_events_of_a_lane_stay_in_order_behind_one_that_fails() {
         }
     }))
     .await;
+}
+
+/// On a FIFO topic that holds for every event: one without a partition key is of its
+/// source's group.
+#[tokio::test]
+async fn on_a_fifo_topic_every_event_has_its_turn() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = calls.clone();
+    let mut chance = fastrand::Rng::with_seed(7);
+    let topic = FakeTopic::acting(move |entries| {
+        let groups: Vec<String> = entries.iter().map(|entry| group_of(entry.envelope())).collect();
+        seen.lock().unwrap().push(groups);
+        let result = |_: &&Entry| match chance.bool() {
+            true => failed("InternalFailure", false),
+            false => EntryResult::Accepted,
+        };
+        Ok(entries.iter().map(result).collect())
+    });
+    let world = World::with_topic(topic.fifo());
+    let spool = Spool::in_memory(LIMITS).unwrap();
+    let events = (0..30).map(|id| admitted(id, (id % 3 == 0).then_some("a")));
+    spool.admit(events.collect()).await.unwrap();
+    assert_eq!(drained(&world, &spool).await, 0);
+    for groups in calls.lock().unwrap().iter() {
+        assert!(groups.len() <= 2 && groups.iter().collect::<BTreeSet<_>>().len() == groups.len());
+    }
+    let mut by_group: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for event in world.topic.accepted.lock().unwrap().iter() {
+        by_group.entry(group_of(event)).or_default().push(event.id.parse().unwrap());
+    }
+    assert_eq!(by_group["a"].len(), 10);
+    assert_eq!(by_group["/app"].len(), 20);
+    assert!(by_group.values().all(|ids| ids.is_sorted()), "{by_group:?}");
 }
 
 #[tokio::test]
