@@ -206,6 +206,7 @@ impl Bridge {
         }
         while !shutdown.is_cancelled() {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 Some(Err(panicked)) = running.join_next() => return Err(BridgeError(panicked)),
             }
