@@ -220,6 +220,7 @@ impl Bridge {
         }
         while !shutdown.is_cancelled() {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 Some(Err(panicked)) = running.join_next() => return Err(BridgeError(panicked)),
             }

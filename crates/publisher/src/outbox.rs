@@ -41,6 +41,10 @@ const PUBLISH_FOR: Duration = Duration::from_secs(3_600);
 /// When to come back to a full spool.
 const RETRY_AFTER_S: u32 = 2;
 
+/// When what could not be removed from the spool is tried again, unless it is removed
+/// with something else before.
+const REMOVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Failures that the pause of a batch whose dead letters were not accepted counts as.
 const QUARANTINE_FAILURES: u32 = 6;
 
@@ -177,6 +181,7 @@ impl Outbox {
                 under_way.spawn(self.clone().send(batch, give_up.clone()));
             }
             if under_way.is_empty() && (shutdown.is_cancelled() || give_up.is_cancelled()) {
+                self.remove(&mut desk).await;
                 return Ok(());
             }
             tokio::select! {
@@ -191,6 +196,10 @@ impl Outbox {
                 () = shutdown.cancelled(), if under_way.is_empty() => {}
                 changed = appended.changed(), if !has_more => {
                     changed.map_err(|_| OutboxError::Closed)?;
+                }
+                // A full spool admits nothing with which this could go.
+                () = sleep(REMOVE_AGAIN_AFTER), if !desk.done.is_empty() => {
+                    self.remove(&mut desk).await;
                 }
             }
         }
@@ -209,14 +218,19 @@ impl Outbox {
             return Ok(newest > desk.cursor);
         }
         let is_fifo = self.outlet.topic_name().is_fifo();
-        for stored in self.spool.read_after(desk.cursor, room, READ_AHEAD_BYTES).await? {
+        let read = self.spool.read_after(desk.cursor, room, READ_AHEAD_BYTES).await?;
+        if read.is_empty() {
+            // What is missing up to there left before the last start, or was never kept.
+            desk.cursor = newest;
+        }
+        for stored in read {
             desk.cursor = stored.sequence;
             desk.waiting.insert(stored.sequence, Waiting::of(stored, is_fifo));
         }
         Ok(newest > desk.cursor)
     }
 
-    /// What cannot be removed now is removed with the next; until then a restart
+    /// What cannot be removed now is removed a little later; until then a restart
     /// would publish it again, under the same id.
     async fn remove(&self, desk: &mut Desk) {
         if desk.done.is_empty() {

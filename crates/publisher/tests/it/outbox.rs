@@ -77,6 +77,24 @@ async fn what_comes_later_is_published_too() {
     assert_eq!(world.topic.accepted_ids(), ["0", "1", "2"]);
 }
 
+/// The spool's sequences go on where they were: there is nothing before the new event.
+#[tokio::test]
+async fn what_comes_after_a_start_over_an_emptied_spool_is_published_too() {
+    let (world, spool) = (World::default(), Spool::in_memory(LIMITS).unwrap());
+    spool.admit((0..3).map(|id| admitted(id, None)).collect()).await.unwrap();
+    assert_eq!(drained(&world, &spool).await, 0);
+    world.topic.entered.notified().await;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(outbox(&world, &spool).run(shutdown.clone(), DRAIN));
+    // It looks at the spool before anything new is there.
+    tokio::time::timeout(SHORT_DRAIN, world.topic.entered.notified()).await.unwrap_err();
+    spool.admit(vec![admitted(3, None)]).await.unwrap();
+    tokio::time::timeout(DRAIN, world.topic.entered.notified()).await.unwrap();
+    shutdown.cancel();
+    assert_eq!(running.await.unwrap().unwrap(), 0);
+    assert_eq!(world.topic.accepted_ids(), ["0", "1", "2", "3"]);
+}
+
 /// Any entry of any call may fail: nothing of its lane overtakes it.
 #[tokio::test]
 async fn the_events_of_a_lane_stay_in_order_behind_one_that_fails() {
