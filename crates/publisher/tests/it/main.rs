@@ -2,7 +2,9 @@
 
 mod bridge;
 mod cloud;
+mod corpora;
 mod decode;
+mod decoders;
 mod fakes;
 mod http;
 mod outbox;
