@@ -51,6 +51,9 @@ pub mod outbox;
 
 pub mod ready;
 
+pub mod check;
+pub mod probe;
+
 pub mod call;
 pub mod counts;
 pub mod run;

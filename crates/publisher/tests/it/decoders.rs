@@ -27,8 +27,11 @@ use tower::ServiceExt as _;
 
 use crate::samples::{QUEUE_ARN, rules, sns_wrapped};
 
-/// A decoder's name, which its corpus and its fuzz target have too, and what it owes.
-pub(crate) const DECODERS: [(&str, fn(&[u8])); 4] = [
+/// What a decoder owes to these bytes: it panics where the word is broken.
+pub(crate) type Check = fn(&[u8]);
+
+/// By the name that the decoder's corpus and fuzz target have.
+pub(crate) const DECODERS: [(&str, Check); 4] = [
     ("queue_body", queue_body),
     ("http_structured", http_structured),
     ("http_batch", http_batch),
@@ -144,9 +147,8 @@ pub(crate) fn http_structured(body: &[u8]) {
 pub(crate) fn http_batch(body: &[u8]) {
     let answer = post(&media_type(BATCH_MEDIA_TYPE), body);
     is_admitted_or_a_problem(&answer);
-    let events = match serde_json::from_slice(body) {
-        Ok(Value::Array(events)) => events,
-        _ => return assert!(answer.status.is_client_error()),
+    let Ok(Value::Array(events)) = serde_json::from_slice(body) else {
+        return assert!(answer.status.is_client_error());
     };
     if answer.status == StatusCode::ACCEPTED {
         let ids: Vec<&str> =

@@ -1,6 +1,7 @@
 //! Tests of the publisher from outside.
 
 mod bridge;
+mod check;
 mod cloud;
 mod corpora;
 mod decode;
