@@ -6,6 +6,7 @@ mod cloud;
 mod corpora;
 mod decode;
 mod decoders;
+mod deploy;
 mod fakes;
 mod http;
 mod outbox;
