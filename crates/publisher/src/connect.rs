@@ -10,7 +10,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_sqs::config::ProvideCredentials as _;
 use bellwire_ledger::Ledger;
-use bellwire_schema::workflow::{Source, SourceKind, Workflow};
+use bellwire_schema::workflow::{SourceKind, Workflow};
 use bellwire_schema::{Deployment, Place};
 
 use crate::bridge::{Bridge, Edges};
@@ -131,9 +131,8 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let counts = Arc::new(Counts::default());
     let rules = Rules::new(&settings.workflow, deployment, &place);
     let queue_arn = place.queue_arn(&ingest_queue);
-    let http_source = |source: &Source| matches!(source.kind, SourceKind::Http(_));
     // Without one no event is ever admitted, and no file is needed.
-    let spool = match settings.workflow.sources.iter().any(http_source) {
+    let spool = match has_http_source(&settings.workflow) {
         true => open_spool(settings)?,
         false => Spool::in_memory(settings.spool_limits)?,
     };
@@ -210,6 +209,11 @@ pub fn config_loader() -> ConfigLoader {
         .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX))
 }
 
+/// Whether anything comes in over HTTP.
+pub(crate) fn has_http_source(workflow: &Workflow) -> bool {
+    workflow.sources.iter().any(|source| matches!(source.kind, SourceKind::Http(_)))
+}
+
 fn open_spool(settings: &Settings) -> Result<Spool, SpoolError> {
     let (spool, recovered) = Spool::open(&settings.spool, settings.spool_limits)?;
     if let Some(Recovered { set_aside, records, cause }) = recovered {
@@ -225,7 +229,7 @@ fn open_spool(settings: &Settings) -> Result<Spool, SpoolError> {
     Ok(spool)
 }
 
-async fn load_config(settings: &Settings) -> Result<SdkConfig, ConnectError> {
+pub(crate) async fn load_config(settings: &Settings) -> Result<SdkConfig, ConnectError> {
     let mut loader = config_loader();
     let wanted = settings.workflow.region.as_deref();
     let chain = aws_config::default_provider::region::DefaultRegionChain::builder().build();
@@ -251,7 +255,10 @@ async fn load_config(settings: &Settings) -> Result<SdkConfig, ConnectError> {
     Ok(config)
 }
 
-async fn place_of(settings: &Settings, config: &SdkConfig) -> Result<Place, ConnectError> {
+pub(crate) async fn place_of(
+    settings: &Settings,
+    config: &SdkConfig,
+) -> Result<Place, ConnectError> {
     let region = config.region().ok_or(ConnectError::NoRegion)?.as_ref();
     if let Some(account) = &settings.workflow.account {
         return Ok(Place::new(region, account));
@@ -262,7 +269,7 @@ async fn place_of(settings: &Settings, config: &SdkConfig) -> Result<Place, Conn
     Ok(Place::new(region, identity.account().unwrap_or_default()))
 }
 
-async fn queue_url(
+pub(crate) async fn queue_url(
     client: &aws_sdk_sqs::Client,
     config: &SdkConfig,
     place: &Place,
@@ -287,7 +294,7 @@ fn is_no_queue(error: &CallError) -> bool {
     code.ends_with("NonExistentQueue") || code == "QueueDoesNotExist"
 }
 
-fn meaning_of(error: CallError, config: &SdkConfig) -> ConnectError {
+pub(crate) fn meaning_of(error: CallError, config: &SdkConfig) -> ConnectError {
     if error.is_unanswered() {
         let service = || format!("AWS ({})", error.call.split(':').next().unwrap_or_default());
         let endpoint = config.endpoint_url().map_or_else(service, str::to_owned);

@@ -52,6 +52,9 @@ pub mod outbox;
 
 pub mod ready;
 
+pub mod check;
+pub mod probe;
+
 pub mod call;
 pub mod counts;
 pub mod run;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use bellwire_publisher::check::check;
+use bellwire_publisher::probe::{Question, probe};
 use bellwire_publisher::run::stop_signal;
 use bellwire_publisher::settings::LogStyle;
 use bellwire_publisher::{Flags, Settings, run};
@@ -20,15 +22,19 @@ const WRONG_SETTINGS: u8 = 2;
 #[tokio::main]
 async fn main() -> ExitCode {
     let flags = Flags::parse();
-    let format = match flags.log_format {
-        LogStyle::Auto => LogFormat::Auto,
-        LogStyle::Human => LogFormat::Human,
-        LogStyle::Json => LogFormat::Json,
-    };
+    if let Some(question) = flags.probe {
+        return asked(&flags, question).await;
+    }
+    let (is_check, format) = (flags.check, log_format(&flags));
     let settings = match Settings::of(flags) {
         Ok(settings) => settings,
         Err(error) => return failed(WRONG_SETTINGS, &error),
     };
+    if is_check {
+        let report = check(&settings).await;
+        print!("{report}");
+        return if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+    }
     let telemetry = match bellwire_telemetry::init(
         &settings.deployment.publisher(),
         format,
@@ -51,6 +57,28 @@ async fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(FAILED, &error),
+    }
+}
+
+async fn asked(flags: &Flags, question: Question) -> ExitCode {
+    let address = match Settings::listen_of(flags) {
+        Ok(address) => address,
+        Err(error) => return failed(WRONG_SETTINGS, &error),
+    };
+    match probe(&address, question).await {
+        Ok(answer) => {
+            println!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(FAILED, &error),
+    }
+}
+
+fn log_format(flags: &Flags) -> LogFormat {
+    match flags.log_format {
+        LogStyle::Auto => LogFormat::Auto,
+        LogStyle::Human => LogFormat::Human,
+        LogStyle::Json => LogFormat::Json,
     }
 }
 

@@ -14,6 +14,7 @@ use clap::{Parser, ValueEnum};
 use crate::ingest::Listen;
 use crate::ingest::auth::{Token, TokenError};
 use crate::ingest::listen::{SOCKET_PATH_BYTES_MAX, UNIX_PREFIX};
+use crate::probe::Question;
 use crate::spool::Limits;
 
 /// Pipelines that a publisher may have.
@@ -33,10 +34,21 @@ const DRAIN_S_MAX: u64 = 110;
 /// environment variables, profiles, container and instance roles. Traces go
 /// where the standard OTEL_* variables say; RUST_LOG filters the logs.
 ///
-/// Exit codes: 0 stopped as asked, 1 failed, 2 wrong settings.
+/// Exit codes: 0 stopped as asked, or all well with --check and --probe; 1 failed,
+/// or not well; 2 wrong settings.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bellwire-publisher", version)]
 pub struct Flags {
+    /// Check the settings, and whether the queues, the topic and everything else that
+    /// they name can be reached and used; print a line for each, and end. Publishes,
+    /// receives and changes nothing.
+    #[arg(long, conflicts_with = "probe")]
+    pub check: bool,
+    /// Ask the publisher that runs, and listens on --listen, whether it lives (healthz)
+    /// or can do its work (readyz); print its answer, and end. For health checks in
+    /// containers.
+    #[arg(long, value_name = "WHAT")]
+    pub probe: Option<Question>,
     /// The workflow file.
     #[arg(long, value_name = "FILE", env = "BELLWIRE_WORKFLOW", default_value = "bellwire.toml")]
     pub workflow: PathBuf,
@@ -206,6 +218,21 @@ impl Settings {
                 })
             }
             _ => Err(wrong),
+        }
+    }
+
+    /// Where a publisher with these flags listens, for who asks it something: nothing
+    /// else of them needs to be right.
+    ///
+    /// # Errors
+    ///
+    /// With what is wrong with it.
+    pub fn listen_of(flags: &Flags) -> Result<Listen, SettingsError> {
+        let mut found = Found::default();
+        let is_asking = true;
+        match found.listen(&flags.listen, is_asking) {
+            Some(listen) => Ok(listen),
+            None => Err(SettingsError { flags: found.problems, workflow: None }),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod accept;
 pub mod auth;
 pub mod binding;
 pub mod listen;
+mod serve;
 mod trace;
 
 use std::io;
@@ -33,14 +34,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::accept::{Accepts, not_a_cloudevent, problem_of_batch, problem_of_unfit};
 use self::auth::Token;
 use self::binding::{BindingError, MEDIA_TYPES, Mode, events_of, mode_of};
-use self::listen::Socket;
 pub use self::listen::{Listen, ListenError, Listener};
+pub use self::serve::serve;
 use self::trace::{Caller, server_span};
 use crate::call::CallError;
 use crate::claim::{ClaimDesk, Fit};
@@ -65,8 +65,10 @@ pub const REQUESTS_MAX: usize = 256;
 /// its body may be large.
 pub const BATCH_REQUESTS: usize = BATCH_BODY_BYTES_MAX / EVENT_BODY_BYTES_MAX;
 
-/// Bytes of a request's headers, names and values. (The server itself refuses more
-/// than 100 of them.)
+/// Headers of a request.
+pub const HEADERS_MAX: usize = 100;
+
+/// Bytes of a request's headers, names and values.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 
 /// How long a client may take to send a body.
@@ -188,25 +190,6 @@ impl Ingest {
             .fallback(|| async { not_found() })
             .method_not_allowed_fallback(|| async { method_not_allowed() })
             .with_state(self)
-    }
-}
-
-/// Serves until `shutdown`, and then until the requests under way are answered.
-///
-/// # Errors
-///
-/// Where the listener fails.
-pub async fn serve(
-    ingest: Arc<Ingest>,
-    listener: Listener,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    let (router, stopped) = (ingest.router(), shutdown.cancelled_owned());
-    match listener.socket {
-        Socket::Tcp(socket) => axum::serve(socket, router).with_graceful_shutdown(stopped).await,
-        Socket::Unix(socket, _file) => {
-            axum::serve(socket, router).with_graceful_shutdown(stopped).await
-        }
     }
 }
 
@@ -384,11 +367,12 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
 fn check_size(headers: &HeaderMap) -> Result<(), Problem> {
     let bytes: usize =
         headers.iter().map(|(name, value)| name.as_str().len() + value.as_bytes().len()).sum();
-    if bytes <= HEADER_BYTES_MAX {
+    let count = headers.len();
+    if bytes <= HEADER_BYTES_MAX && count <= HEADERS_MAX {
         return Ok(());
     }
     let detail = format!(
-        "they are {bytes} bytes, and may be {HEADER_BYTES_MAX}: send the event as application/cloudevents+json"
+        "they are {count} of {bytes} bytes, and may be {HEADERS_MAX} of {HEADER_BYTES_MAX}: send the event as application/cloudevents+json"
     );
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     Err(Problem::new(status, "headers-too-large", "the headers are too large", detail))

@@ -8,10 +8,11 @@ use bellwire_publisher::call::{CallError, Trouble};
 use bellwire_publisher::ingest::auth::Token;
 use bellwire_publisher::ingest::binding::BATCH_EVENTS_MAX;
 use bellwire_publisher::ingest::{
-    Admit, AdmitError, Admitted, BATCH_BODY_BYTES_MAX, BATCH_REQUESTS, HEADER_BYTES_MAX, Ingest,
-    Listen, ListenError, Listener, REQUESTS_MAX, Readiness, Report, serve,
+    Admit, AdmitError, Admitted, BATCH_BODY_BYTES_MAX, BATCH_REQUESTS, HEADER_BYTES_MAX,
+    HEADERS_MAX, Ingest, Listen, ListenError, Listener, REQUESTS_MAX, Readiness, Report, serve,
 };
 use bellwire_publisher::pack::Entry;
+use bellwire_publisher::probe::{Question, probe};
 use bellwire_publisher::publish::{EntryResult, Topic as _};
 use bellwire_schema::Envelope;
 use bellwire_schema::limits::{HOP_MAX, SNS_MESSAGE_BYTES_MAX};
@@ -585,6 +586,10 @@ async fn readiness_is_what_is_reported() {
     assert_eq!(response.status(), 503);
     assert_eq!(response.json::<Value>().await.unwrap(), json!({ "spool": "full" }));
     assert_eq!(server.get("/healthz").await.status(), 200);
+    let address = Listen::Tcp(server.url.trim_start_matches("http://").parse().unwrap());
+    let error = probe(&address, Question::Readyz).await.unwrap_err();
+    assert_eq!(error.to_string(), r#"{"spool":"full"}"#);
+    assert_eq!(probe(&address, Question::Healthz).await.unwrap(), r#"{"status":"alive"}"#);
 }
 
 #[tokio::test]
@@ -597,10 +602,31 @@ async fn headers_have_their_limits() {
         (status, &document["type"]),
         (431, &json!("urn:bellwire:problem:headers-too-large"))
     );
-    // The server's own answer has no document.
-    let names: Vec<String> = (0..100).map(|number| format!("ce-a{number}")).collect();
-    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
-    assert_eq!(server.binary(&many, b"").send().await.unwrap().status(), 431);
+    assert!(document["detail"].as_str().unwrap().contains("may be 100 of 32768"), "{document}");
+    assert!(server.topic.accepted_ids().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_with_too_many_headers_is_told_so() {
+    let server = Server::start(FakeTopic::default()).await;
+    let mut answers = Vec::new();
+    // The server's own limit would be 100 too, and its answer without a document.
+    for count in [HEADERS_MAX, HEADERS_MAX + 1, 900] {
+        let own = "host: x\r\nconnection: close\r\nce-specversion: 1.0\r\nce-source: /wine-app\r\n\
+                   ce-type: ml.collection.requested.v1\r\nce-id: e-1\r\n";
+        let more: String =
+            (own.lines().count()..count).map(|number| format!("x-{number}: y\r\n")).collect();
+        let stream = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+        let request = format!("POST /v1/events HTTP/1.1\r\n{own}{more}\r\n");
+        answers.push(exchange(stream, &request).await);
+    }
+    assert!(answers[0].starts_with("HTTP/1.1 202 "), "{}", answers[0]);
+    for answer in &answers[1..] {
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        assert!(answer.contains("content-type: application/problem+json\r\n"), "{answer}");
+        assert!(answer.contains("urn:bellwire:problem:headers-too-large"), "{answer}");
+    }
+    assert_eq!(server.topic.accepted_ids(), ["e-1"]);
 }
 
 /// Sends a request as it stands, and reads until the server has no more to say.
@@ -649,6 +675,7 @@ async fn events_come_through_a_unix_socket_that_is_there_as_long_as_its_server()
     let answer = exchange(UnixStream::connect(&path).await.unwrap(), &request).await;
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
     assert_eq!(topic.accepted_ids(), ["e-1"]);
+    assert!(probe(&Listen::Unix(path.clone()), Question::Healthz).await.is_ok());
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(30), served).await.unwrap().unwrap().unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -2,8 +2,12 @@
 
 mod bridge;
 mod chaos;
+mod check;
 mod cloud;
+mod corpora;
 mod decode;
+mod decoders;
+mod deploy;
 mod fakes;
 mod fifo;
 mod http;

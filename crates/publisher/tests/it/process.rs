@@ -17,23 +17,23 @@ use serde_json::{Value, json};
 use crate::cloud::{Deployed, read, set_env, until};
 use crate::samples::{TRACEPARENT, status_event, test_event};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_bellwire-publisher");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bellwire-publisher");
 
 /// Nothing listens there: the port is one that the system does not hand out.
-const NOWHERE: &str = "http://127.0.0.1:1";
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// A publisher that runs; it is ended with the test.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     log: std::path::PathBuf,
 }
 
-fn command(deployed: &Deployed) -> Command {
+pub(crate) fn command(deployed: &Deployed) -> Command {
     command_at(deployed, &deployed.environment, "127.0.0.1:0")
 }
 
-fn command_at(deployed: &Deployed, environment: &str, address: &str) -> Command {
+pub(crate) fn command_at(deployed: &Deployed, environment: &str, address: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     set_env(&mut command);
     for (name, _) in std::env::vars() {
@@ -53,7 +53,7 @@ fn command_at(deployed: &Deployed, environment: &str, address: &str) -> Command 
 }
 
 impl Running {
-    async fn start(deployed: &Deployed, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(deployed: &Deployed, settings: &[(&str, &str)]) -> Self {
         let log = deployed.folder.join("publisher.log");
         let address_file = deployed.folder.join("address");
         let child = command(deployed)
@@ -77,7 +77,7 @@ impl Running {
         read(&self.log).unwrap_or_default()
     }
 
-    async fn stop(mut self) -> (ExitStatus, String) {
+    pub(crate) async fn stop(mut self) -> (ExitStatus, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let status = until("the publisher's end", || self.child.try_wait().unwrap()).await;
@@ -96,7 +96,7 @@ impl Drop for Running {
 }
 
 /// The exit code and standard error of a publisher that ends by itself.
-async fn ended(command: &mut Command) -> (Option<i32>, String) {
+pub(crate) async fn ended(command: &mut Command) -> (Option<i32>, String) {
     let mut command =
         tokio::process::Command::from(std::mem::replace(command, Command::new(PROGRAM)));
     let output = command.kill_on_drop(true).stderr(Stdio::piped()).output();
@@ -192,7 +192,7 @@ async fn a_posted_event_is_on_the_topic_when_202_is_answered() {
     assert_eq!(health.status(), 200);
 }
 
-async fn make_ledger(deployed: &Deployed, table: &str) -> Ledger {
+pub(crate) async fn make_ledger(deployed: &Deployed, table: &str) -> Ledger {
     let key = |name: &str| {
         let element = KeySchemaElement::builder().attribute_name(name).key_type(KeyType::Hash);
         element.build().unwrap()
