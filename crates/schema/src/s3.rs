@@ -224,12 +224,15 @@ impl ObjectEvent {
     fn id(&self, identity: Identity) -> String {
         let (version, sequencer) = (self.version_id.as_deref(), self.sequencer.as_deref());
         let etag = self.etag.as_deref().unwrap_or_default();
-        let time = self.time.to_string();
+        let time;
         let identity = match (identity, version, sequencer) {
             (Identity::Content, _, _) if !etag.is_empty() => ObjectIdentity::Content(etag),
             (_, Some(version), _) => ObjectIdentity::Version(version),
             (_, None, Some(sequencer)) => ObjectIdentity::Sequencer(sequencer),
-            (_, None, None) => ObjectIdentity::TagAndTime(etag, &time),
+            (_, None, None) => {
+                time = self.time.to_string();
+                ObjectIdentity::TagAndTime(etag, &time)
+            }
         };
         object_event_id(self.change, &self.bucket, &self.key, identity)
     }
