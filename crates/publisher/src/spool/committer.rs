@@ -1,4 +1,4 @@
-//! The thread that commits: one transaction for whatever waits.
+//! What commits: one transaction for whatever waits.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::record::Record;
 use super::store::{Admission, Store};
-use super::{AppendError, RemoveError, SpoolError};
+use super::{AppendError, Blocking, RemoveError, SpoolError};
 
 /// How many bytes of records go into one commit: one more request is begun while there
 /// are fewer.
@@ -19,14 +19,14 @@ const BYTES_PER_COMMIT_MAX: u64 = 8 * 1024 * 1024;
 /// Where the one who asked waits.
 type Answer<E> = oneshot::Sender<Result<(), E>>;
 
-/// What the thread is asked for.
+/// What the committer is asked for.
 #[derive(Debug)]
 pub(super) enum Request {
     Append { records: Vec<Record>, answer: Answer<AppendError> },
     Remove { sequences: Vec<u64>, answer: Answer<RemoveError> },
 }
 
-/// The thread's belongings.
+/// The committer's belongings.
 pub(super) struct Committer {
     // In the order in which they must be dropped: who sees `newest` gone may open the
     // file again.
@@ -37,15 +37,31 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread, which ends when every handle is gone and nothing waits.
-    pub(super) fn start(mut self) -> io::Result<()> {
-        let work = move || {
-            while let Some(first) = self.waiting.blocking_recv() {
-                let group = self.gather(first);
-                self.commit(group);
+    /// Starts it; it ends when every handle is gone and nothing waits.
+    pub(super) fn start(mut self, blocking: Blocking) -> io::Result<()> {
+        match blocking {
+            Blocking::OffRuntime => {
+                let work = move || {
+                    while let Some(first) = self.waiting.blocking_recv() {
+                        self.commit_with(first);
+                    }
+                };
+                thread::Builder::new().name("spool-committer".to_owned()).spawn(work).map(drop)
             }
-        };
-        thread::Builder::new().name("spool-committer".to_owned()).spawn(work).map(drop)
+            Blocking::OnRuntime => {
+                tokio::spawn(async move {
+                    while let Some(first) = self.waiting.recv().await {
+                        self.commit_with(first);
+                    }
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn commit_with(&mut self, first: Request) {
+        let group = self.gather(first);
+        self.commit(group);
     }
 
     fn gather(&mut self, first: Request) -> Group {

@@ -146,6 +146,15 @@ pub enum RemoveError {
     Storage(String),
 }
 
+/// Where the spool's disk makes its caller wait.
+#[derive(Debug, Clone, Copy)]
+enum Blocking {
+    /// On threads of its own: the runtime goes on meanwhile.
+    OffRuntime,
+    /// In the runtime's own tasks.
+    OnRuntime,
+}
+
 /// The spool. Clones are handles on the same one; with the last of them it ends, after
 /// what waits has been committed.
 #[derive(Debug, Clone)]
@@ -154,6 +163,7 @@ pub struct Spool {
     requests: mpsc::Sender<Request>,
     appended: watch::Receiver<u64>,
     store: Arc<Store>,
+    blocking: Blocking,
 }
 
 impl Spool {
@@ -183,13 +193,31 @@ impl Spool {
     /// # Errors
     /// Where there is no thread to be had.
     pub fn over(store: Store, records_per_commit_max: usize) -> Result<Self, SpoolError> {
+        Self::start(store, records_per_commit_max, Blocking::OffRuntime)
+    }
+
+    /// A spool over an open store on a disk that is memory, for simulations: it has no
+    /// thread, so that a runtime of one thread with a paused clock sees the same run again.
+    /// To be called on that runtime.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn on_runtime(store: Store) -> Result<Self, SpoolError> {
+        Self::start(store, RECORDS_PER_COMMIT_MAX, Blocking::OnRuntime)
+    }
+
+    fn start(
+        store: Store,
+        records_per_commit_max: usize,
+        blocking: Blocking,
+    ) -> Result<Self, SpoolError> {
         let store = Arc::new(store);
         let (requests, waiting) = mpsc::channel(REQUESTS_WAITING_MAX);
         let (newest, appended) = watch::channel(store.next_sequence() - 1);
         let committer =
             Committer { store: Arc::clone(&store), waiting, newest, records_per_commit_max };
-        committer.start().map_err(|source| SpoolError::Thread { source })?;
-        Ok(Self { requests, appended, store })
+        committer.start(blocking).map_err(|source| SpoolError::Thread { source })?;
+        Ok(Self { requests, appended, store, blocking })
     }
 
     /// Keeps all of `records` or none, in their order; returns once they are on disk.
@@ -233,10 +261,13 @@ impl Spool {
     ) -> Result<Vec<Stored>, SpoolError> {
         let store = Arc::clone(&self.store);
         let read = move || store.read_after(sequence, records_max, bytes_max);
-        // Off the runtime's threads: it may wait for a compaction.
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|source| SpoolError::Thread { source: io::Error::other(source) })?
+        match self.blocking {
+            // It may wait for a compaction.
+            Blocking::OffRuntime => tokio::task::spawn_blocking(read)
+                .await
+                .map_err(|source| SpoolError::Thread { source: io::Error::other(source) })?,
+            Blocking::OnRuntime => read(),
+        }
     }
 
     /// The sequence of the newest record, for waiting: look with `borrow_and_update`,

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::committer::{Committer, Request};
 use super::torn_disk::TornDisk;
 use super::{
-    Admission, AppendError, Limits, Record, RemoveError, Spool, SpoolError, Store, Stored,
+    Admission, AppendError, Blocking, Limits, Record, RemoveError, Spool, SpoolError, Store, Stored,
 };
 
 const LIMITS: Limits = Limits { events_max: 100_000, bytes_max: 1 << 30 };
@@ -82,7 +82,7 @@ async fn commits_for(store: Store, requests: u32, records_per_commit_max: usize)
     drop(sender);
     let committer =
         Committer { store: Arc::clone(&store), waiting, newest, records_per_commit_max };
-    committer.start().unwrap();
+    committer.start(Blocking::OffRuntime).unwrap();
     for answer in answers {
         assert_eq!(answer.await.unwrap(), Ok(()));
     }
@@ -102,6 +102,21 @@ async fn what_waits_shares_a_commit_and_an_fsync() {
         syncs.push(disk.syncs() - before);
     }
     assert_eq!(syncs[0], syncs[1], "300 requests cost the syncs of one");
+}
+
+#[test]
+fn those_whom_a_full_spool_turns_away_cost_no_fsync() {
+    let disk = TornDisk::new();
+    let limits = Limits { events_max: 1, ..LIMITS };
+    let store = Store::with_backend(disk.clone(), limits).unwrap();
+    append(&store, &numbered(0..1));
+    let before = disk.syncs();
+    let full = append(&store, &numbered(1..2));
+    assert!(matches!(full, Admission::Full { events: 1, .. }), "{full:?}");
+    assert_eq!(disk.syncs(), before);
+    store.commit(&[], &[1], now()).unwrap();
+    append(&store, &numbered(1..2));
+    assert_eq!(bodies(&all(&store)), [r#"{"number":1}"#]);
 }
 
 #[tokio::test]

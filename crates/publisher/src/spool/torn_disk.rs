@@ -1,6 +1,9 @@
 //! A disk that loses power: what was written since the last sync may be there, or not,
 //! or in part, and in any order.
 
+// Compiled into several test programs, each of which needs a part of it.
+#![allow(dead_code)]
+
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,6 +59,30 @@ impl TornDisk {
         let mut state = self.state();
         state.operations_left = Some(operations);
         state.is_passing = true;
+    }
+
+    /// The power goes here and now.
+    pub(crate) fn cut_power(&self) {
+        self.state().has_power = false;
+    }
+
+    /// The power is back and was never gone for what has been written: it was a process
+    /// that was killed.
+    pub(crate) fn go_on(&self) {
+        let mut state = self.state();
+        state.operations_left = None;
+        state.has_power = true;
+    }
+
+    /// Whether anything can be read and written.
+    pub(crate) fn has_power(&self) -> bool {
+        self.state().has_power
+    }
+
+    /// Whether nothing is wrong with it, and nothing is about to be.
+    pub(crate) fn is_sound(&self) -> bool {
+        let state = self.state();
+        state.has_power && state.operations_left.is_none()
     }
 
     /// Syncs that succeeded so far.

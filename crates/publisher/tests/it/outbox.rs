@@ -9,13 +9,16 @@ use bellwire_publisher::ingest::{Admit, AdmitError, Admitted};
 use bellwire_publisher::outbox::Outbox;
 use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::EntryResult;
-use bellwire_publisher::spool::{Limits, Record, Spool};
+use bellwire_publisher::spool::{Limits, Record, Spool, Store};
 use bellwire_schema::Envelope;
 use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::fifo::group_of;
 use tokio_util::sync::CancellationToken;
 
 use crate::fakes::{FakeTopic, World, call_error, failed};
+
+#[path = "../../src/spool/torn_disk.rs"]
+mod torn_disk;
 
 const LIMITS: Limits = Limits { events_max: 10_000, bytes_max: 64 * 1024 * 1024 };
 const DRAIN: Duration = Duration::from_secs(120);
@@ -93,6 +96,29 @@ async fn what_comes_after_a_start_over_an_emptied_spool_is_published_too() {
     shutdown.cancel();
     assert_eq!(running.await.unwrap().unwrap(), 0);
     assert_eq!(world.topic.accepted_ids(), ["0", "1", "2", "3"]);
+}
+
+/// Else a full spool would stay full: nothing comes in that it could be removed with.
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_removed_is_removed_once_the_disk_works_again() {
+    let (world, disk) = (World::default(), torn_disk::TornDisk::new());
+    let store = Store::with_backend(disk.clone(), Limits { events_max: 1, ..LIMITS }).unwrap();
+    let spool = Spool::on_runtime(store).unwrap();
+    spool.admit(vec![admitted(0, None)]).await.unwrap();
+    disk.fail_once_after(0);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(outbox(&world, &spool).run(shutdown.clone(), DRAIN));
+    world.topic.entered.notified().await;
+    let next = async {
+        while spool.admit(vec![admitted(1, None)]).await.is_err() {
+            tokio::time::sleep(SHORT_DRAIN).await;
+        }
+    };
+    tokio::time::timeout(DRAIN, next).await.expect("there is room again");
+    assert!(disk.is_sound(), "the removal met the fault");
+    shutdown.cancel();
+    assert_eq!(running.await.unwrap().unwrap(), 0);
+    assert_eq!(world.topic.accepted_ids(), ["0", "1"]);
 }
 
 /// Any entry of any call may fail: nothing of its lane overtakes it.

@@ -1,0 +1,178 @@
+//! One seed, from its begin to its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwire_publisher::ingest::{Admit as _, AdmitError};
+use fastrand::Rng;
+use futures::future::join_all;
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::faults::{Fault, FaultCounts};
+use crate::load::{HttpEvent, HttpRequest};
+use crate::plan::{Plan, Trouble};
+use crate::process::Publisher;
+use crate::world::World;
+
+/// Once nothing goes wrong any more, all must be done within this. A message that was
+/// left is hidden for a quarter of an hour at most.
+const CALM_MS_MAX: u64 = 30 * 60 * 1_000;
+
+const LONG_OUTAGE_MS: u64 = 30 * 60 * 1_000;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A client comes back after this at first, and after twice as long each time.
+const COME_BACK: Duration = Duration::from_secs(1);
+const COME_BACK_MAX: Duration = Duration::from_secs(60);
+
+/// What came of a seed.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) problem: Option<String>,
+    pub(crate) faults: FaultCounts,
+    pub(crate) events: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) lost: u64,
+    /// How often one message was received at most.
+    pub(crate) receives: u32,
+    pub(crate) virtual_ms: u64,
+    /// The same for every run of the seed.
+    pub(crate) digest: u64,
+}
+
+/// Runs a seed. Everything in it follows from the seed: one thread, a clock that moves
+/// only where everybody waits, and no chance but the seed's.
+pub(crate) fn simulate(seed: u64) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| simulate_unguarded(seed))).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        Outcome {
+            problem: Some(format!("panicked: {words}")),
+            faults: FaultCounts::new(),
+            events: 0,
+            duplicates: 0,
+            lost: 0,
+            receives: 0,
+            virtual_ms: 0,
+            digest: 0,
+        }
+    })
+}
+
+fn simulate_unguarded(seed: u64) -> Outcome {
+    let mut random = Rng::with_seed(seed);
+    // The publisher's own jitter.
+    fastrand::seed(random.u64(..));
+    let plan = Plan::draw(&mut random);
+    tracing::info!(target: "world", "{plan:#?}");
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without threads").block_on(async move {
+        let world = Arc::new(World::new(plan, random));
+        play(&world).await;
+        let virtual_ms = world.now();
+        let digest = world.digest();
+        let mut state = world.state();
+        state.audit.end();
+        Outcome {
+            problem: state.audit.violation().map(str::to_owned),
+            faults: std::mem::take(&mut state.faults),
+            events: state.audit.events(),
+            duplicates: state.audit.duplicates,
+            lost: state.audit.lost,
+            receives: state.queue.receives_most,
+            virtual_ms,
+            digest,
+        }
+    })
+}
+
+async fn play(world: &Arc<World>) {
+    let end = CancellationToken::new();
+    let publishers: Vec<Arc<Publisher>> = (0..world.plan.publishers.len())
+        .map(|index| Arc::new(Publisher::new(world.clone(), index)))
+        .collect();
+    let mut load = JoinSet::new();
+    load.spawn(send_messages(world.clone()));
+    let mut lives = Vec::new();
+    for (publisher, plan) in publishers.iter().zip(&world.plan.publishers) {
+        for requests in plan.clients.clone() {
+            load.spawn(client(world.clone(), publisher.clone(), requests));
+        }
+        let (publisher, end) = (publisher.clone(), end.clone());
+        lives.push(tokio::spawn(async move { publisher.live(end).await }));
+    }
+    loop {
+        sleep(LOOK_EVERY).await;
+        while load.try_join_next().is_some() {}
+        if world.state().audit.violation().is_some() {
+            return;
+        }
+        let is_done = load.is_empty() && world.queue_len() == 0;
+        if is_done && world.is_calm() && publishers.iter().all(|it| it.spooled() == Some(0)) {
+            break;
+        }
+        if world.now() > world.plan.calm_at + CALM_MS_MAX {
+            let spooled: Vec<_> = publishers.iter().map(|it| it.spooled()).collect();
+            let (messages, loads) = (world.queue_len(), load.len());
+            return world.state().audit.violated(format!(
+                "stuck: {messages} messages, {spooled:?} events in spools and {loads} clients remain"
+            ));
+        }
+    }
+    end.cancel();
+    for ended in join_all(lives).await {
+        if let Err(panicked) = ended {
+            world.state().audit.violated(panicked.to_string());
+        }
+    }
+    let is_long = |trouble| matches!(trouble, Trouble::Topic { .. });
+    let mut windows = world.plan.windows.iter();
+    if windows.any(|it| is_long(it.trouble) && it.during.end - it.during.start > LONG_OUTAGE_MS) {
+        world.fault(Fault::LongOutage);
+    }
+}
+
+async fn send_messages(world: Arc<World>) {
+    for (at, message) in &world.plan.messages {
+        world.sleep_until(*at).await;
+        world.send(message);
+    }
+}
+
+/// Sends its requests one after the other, each until it is accepted or given up.
+async fn client(world: Arc<World>, publisher: Arc<Publisher>, requests: Vec<HttpRequest>) {
+    for request in requests {
+        world.sleep_until(request.at).await;
+        for event in &request.events {
+            world.state().audit.event_sent(event);
+        }
+        let mut pause = COME_BACK;
+        for attempt in 1..=request.attempts_max {
+            if attempt > 1 {
+                sleep(pause).await;
+                pause = (pause * 2).min(COME_BACK_MAX);
+                world.fault(Fault::SentAgain);
+            }
+            let Some(spool) = publisher.front().clone() else { continue };
+            let entries = request.events.iter().map(HttpEvent::admitted).collect();
+            let answer = spool.admit(entries).await;
+            drop(spool);
+            let ids: Vec<&str> = request.events.iter().map(|event| event.id.as_str()).collect();
+            world.note(format_args!("{ids:?} sent: {answer:?}"));
+            match answer {
+                Ok(()) => {
+                    let mut state = world.state();
+                    request.events.iter().for_each(|event| state.audit.event_acknowledged(event));
+                    break;
+                }
+                Err(AdmitError::Full { .. }) => world.fault(Fault::SpoolFull),
+                Err(AdmitError::Unavailable { .. }) => {}
+            }
+        }
+    }
+}
