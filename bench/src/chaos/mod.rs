@@ -42,16 +42,24 @@ const CALLERS: u64 = 4;
 const MESSAGES_A_LIFE: u64 = 40;
 const GOOD_FOR_ONE_BAD: u64 = 20;
 
-/// The longest life of a publisher, and that of one which is killed while it begins.
-const LIFE_MAX: Duration = Duration::from_millis(400);
+/// The longest life of a publisher that has begun, and the longest of one that is
+/// killed while it begins.
+const LIFE_MAX: Duration = Duration::from_millis(300);
 const START_MAX: Duration = Duration::from_millis(60);
+
+/// How long one may take to begin: on a busy machine it takes its time.
+const BEGIN_WITHIN: Duration = Duration::from_secs(30);
 
 /// One life in so many is that short; in one of so many nothing answers well.
 const SHORT_LIFE_ONE_IN: u64 = 5;
 const OUTAGE_ONE_IN: u64 = 10;
 
-/// How long the last publisher, which nobody kills, may take for what is left.
-const DRAIN_WITHIN: Duration = Duration::from_secs(120);
+/// How long the last publisher, which nobody kills, may bring nothing more to its end
+/// before what is left counts as lost.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+
+/// How long nothing happens, with an empty queue, once the spool is empty too.
+const QUIET_AFTER: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(25);
 
 /// What is tried.
@@ -140,13 +148,19 @@ pub async fn run(settings: &Settings, note: impl Fn(u64)) -> Result<Verdict, Cha
     for number in 0..CALLERS {
         callers.spawn(Caller::new(number, victim.address(), ledger.clone())?.run());
     }
-    let (mut verdict, mut bad) = (Verdict::default(), BTreeSet::new());
+    let (mut verdict, mut sent) = (Verdict::default(), Sent::default());
     while verdict.kills < settings.kills {
-        load(&stub, &mut verdict, &mut bad);
+        sent.load(&stub);
         stub.set_faults(faults(&mut random));
-        let longest = if random.u64(..SHORT_LIFE_ONE_IN) == 0 { START_MAX } else { LIFE_MAX };
         victim.start()?;
-        sleep(longest.mul_f64(random.f64())).await;
+        let life = match random.u64(..SHORT_LIFE_ONE_IN) {
+            0 => START_MAX,
+            _ => {
+                victim.has_begun(BEGIN_WITHIN).await?;
+                LIFE_MAX
+            }
+        };
+        sleep(life.mul_f64(random.f64())).await;
         match victim.kill().await? {
             true => verdict.kills += 1,
             false => verdict.failed_starts += 1,
@@ -159,33 +173,53 @@ pub async fn run(settings: &Settings, note: impl Fn(u64)) -> Result<Verdict, Cha
     while let Some(ended) = callers.join_next().await {
         ended?;
     }
-    let deadline = Instant::now() + DRAIN_WITHIN;
-    loop {
-        compare(&stub, &ledger, &bad, &mut verdict);
-        let is_empty =
-            stub.counts().queues.get(QUEUE).is_none_or(|it| it.ready + it.in_flight == 0);
-        let is_all_there = (verdict.lost, verdict.lost_bad) == (0, 0) && is_empty;
-        if is_all_there || Instant::now() > deadline {
-            break;
-        }
-        victim.check()?;
-        sleep(POLL).await;
-    }
+    drain(&stub, &mut victim).await?;
     victim.stop().await?;
-    compare(&stub, &ledger, &bad, &mut verdict);
+    compare(&stub, &ledger, &sent, &mut verdict);
     Ok(verdict)
 }
 
-/// More for the publisher to do, good and bad.
-fn load(stub: &Stub, verdict: &mut Verdict, bad: &mut BTreeSet<Vec<u8>>) {
-    for _ in 0..MESSAGES_A_LIFE / GOOD_FOR_ONE_BAD {
-        let queue = QUEUE.to_owned();
-        stub.fill(&Fill { count: GOOD_FOR_ONE_BAD, body_kind: Default::default(), queue });
-        let body = format!("this is no event: {}", verdict.bad_messages);
-        stub.send(QUEUE, body.clone());
-        bad.insert(body.into_bytes());
-        verdict.messages += GOOD_FOR_ONE_BAD;
-        verdict.bad_messages += 1;
+/// Waits until the queue is empty and nothing more is published, or nothing happens
+/// any more.
+async fn drain(stub: &Stub, victim: &mut Victim) -> Result<(), ChaosError> {
+    let (mut before, mut since) = (stub.counts(), Instant::now());
+    loop {
+        sleep(POLL).await;
+        victim.check()?;
+        let counts = stub.counts();
+        let is_empty = counts.queues.get(QUEUE).is_none_or(|it| it.ready + it.in_flight == 0);
+        let done = |counts: &stub::Counts| (counts.published, counts.deleted, counts.received);
+        if done(&counts) != done(&before) {
+            (before, since) = (counts, Instant::now());
+        }
+        let patience = if is_empty { QUIET_AFTER } else { STALLED_AFTER };
+        if since.elapsed() > patience {
+            return Ok(());
+        }
+    }
+}
+
+/// What is sent to the queue.
+#[derive(Debug, Default)]
+struct Sent {
+    ids: BTreeSet<String>,
+    bad: BTreeSet<Vec<u8>>,
+    objects: Objects,
+}
+
+impl Sent {
+    /// More for the publisher to do, good and bad.
+    fn load(&mut self, stub: &Stub) {
+        for _ in 0..MESSAGES_A_LIFE / GOOD_FOR_ONE_BAD {
+            let queue = QUEUE.to_owned();
+            stub.fill(&Fill { count: GOOD_FOR_ONE_BAD, body_kind: Default::default(), queue });
+            let first = self.ids.len() as u64;
+            let numbers = first..first + GOOD_FOR_ONE_BAD;
+            self.ids.extend(numbers.map(|number| self.objects.event(number).id));
+            let body = format!("this is no event: {}", self.bad.len());
+            stub.send(QUEUE, body.clone());
+            self.bad.insert(body.into_bytes());
+        }
     }
 }
 
@@ -205,10 +239,8 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
 }
 
 /// What is there against what must be.
-fn compare(stub: &Stub, ledger: &Ledger, bad: &BTreeSet<Vec<u8>>, verdict: &mut Verdict) {
-    let (published, objects) = (stub.events(), Objects::new());
-    let sent: BTreeSet<String> =
-        (0..verdict.messages).map(|number| objects.event(number).id).collect();
+fn compare(stub: &Stub, ledger: &Ledger, sent: &Sent, verdict: &mut Verdict) {
+    let published = stub.events();
     let (offered, accepted) = ledger.ids();
     let dead: BTreeSet<Vec<u8>> = stub
         .bodies(DEAD_QUEUE)
@@ -220,13 +252,15 @@ fn compare(stub: &Stub, ledger: &Ledger, bad: &BTreeSet<Vec<u8>>, verdict: &mut 
         })
         .collect();
     let count = |number: usize| number as u64;
+    verdict.messages = count(sent.ids.len());
+    verdict.bad_messages = count(sent.bad.len());
     verdict.accepted = count(accepted.len());
     verdict.published = count(published.len());
     verdict.duplicates = published.values().map(|times| times - 1).sum();
     let is_missing = |id: &&String| !published.contains_key(*id);
-    verdict.lost = count(sent.iter().chain(&accepted).filter(is_missing).count());
-    verdict.lost_bad = count(bad.difference(&dead).count());
-    let is_strange = |id: &&String| !sent.contains(*id) && !offered.contains(*id);
+    verdict.lost = count(sent.ids.iter().chain(&accepted).filter(is_missing).count());
+    verdict.lost_bad = count(sent.bad.difference(&dead).count());
+    let is_strange = |id: &&String| !sent.ids.contains(*id) && !offered.contains(*id);
     verdict.unknown = count(published.keys().filter(is_strange).count());
-    verdict.dead_unknown = count(dead.difference(bad).count());
+    verdict.dead_unknown = count(dead.difference(&sent.bad).count());
 }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// What the publisher runs under.
 const WORKFLOW: &str = include_str!("../../chaos.toml");
@@ -128,6 +128,18 @@ impl Victim {
             }
         });
         self.running = Some(Running { child, looking });
+        Ok(())
+    }
+
+    /// Waits until it listens, or has ended: where nothing answers it does.
+    pub(super) async fn has_begun(&mut self, within: Duration) -> Result<(), VictimError> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let mut address = self.address.subscribe();
+        let listens = timeout(within, address.wait_for(Option::is_some));
+        tokio::select! {
+            _ = listens => {}
+            ended = running.child.wait() => drop(ended?),
+        }
         Ok(())
     }
 

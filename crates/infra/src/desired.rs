@@ -199,7 +199,7 @@ impl Desired<'_> {
             let queue_arn = self.owner.place.queue_arn(&self.owner.deployment.ingest_queue());
             let entry = |(name, source): &(&str, &S3Source)| {
                 let entry = Entry {
-                    events: vec![notified_events(&source.emits).to_owned()],
+                    events: notified_events(&source.emits),
                     prefix: source.prefix.clone(),
                     suffix: source.suffix.clone(),
                     queue_arn: queue_arn.clone(),
@@ -591,9 +591,15 @@ pub(crate) fn sources_by_bucket(workflow: &Workflow) -> BTreeMap<String, Vec<(&s
     buckets
 }
 
-/// The S3 events that make events of a type.
-fn notified_events(emits: &EventType) -> &'static str {
-    if *emits == EventType::data_removed() { "s3:ObjectRemoved:*" } else { "s3:ObjectCreated:*" }
+/// The S3 events that make events of a type, sorted. What a lifecycle rule removes, S3
+/// tells of under a name of its own. Source: Amazon S3 user guide, "Event notification
+/// types and destinations".
+fn notified_events(emits: &EventType) -> Vec<String> {
+    let events: &[&str] = match *emits == EventType::data_removed() {
+        true => &["s3:LifecycleExpiration:*", "s3:ObjectRemoved:*"],
+        false => &["s3:ObjectCreated:*"],
+    };
+    events.iter().map(|event| (*event).to_owned()).collect()
 }
 
 /// The ARNs of the state machines that triggers start.

@@ -227,6 +227,10 @@ pub fn trust_state_machine(owner: &Owner, state_machine: &str) -> Value {
 const TELL_THEIR_ACCOUNT: &[&str] =
     &["ecs-tasks.amazonaws.com", "sagemaker.amazonaws.com", "batch.amazonaws.com"];
 
+/// EKS Pod Identity assumes no role whose sessions it may not tag. Source: Amazon EKS
+/// user guide, "Create IAM role with trust policy required by EKS Pod Identity".
+const TAGS_ITS_SESSIONS: &str = "pods.eks.amazonaws.com";
+
 /// Lets those that the workflow names assume the publisher's role; where it
 /// names nobody, whoever in the account has a permission of their own to do so.
 #[must_use]
@@ -242,9 +246,16 @@ pub fn trust_publisher(owner: &Owner, trusted_by: &[String]) -> Value {
     }
     let (arns, services): (Vec<&String>, Vec<&String>) =
         trusted_by.iter().partition(|one| one.starts_with("arn:"));
+    let (pods, services): (Vec<&String>, Vec<&String>) =
+        services.into_iter().partition(|service| service.as_str() == TAGS_ITS_SESSIONS);
     let (telling, silent): (Vec<&String>, Vec<&String>) =
         services.into_iter().partition(|service| TELL_THEIR_ACCOUNT.contains(&service.as_str()));
     let mut statements = Vec::new();
+    if !pods.is_empty() {
+        let mut assumed = assumed_by("PodsAssume", &json!({"Service": pods}), false, owner);
+        assumed["Action"] = json!(["sts:AssumeRole", "sts:TagSession"]);
+        statements.push(assumed);
+    }
     if !telling.is_empty() {
         statements.push(assumed_by("ServicesAssume", &json!({"Service": telling}), true, owner));
     }
@@ -360,20 +371,27 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
     let ingest = place.queue_arn(&deployment.ingest_queue());
     let dead = place.queue_arn(&deployment.dead_queue());
     let table = place.table_arn(&deployment.ledger_table());
-    let receive = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"];
-    // A sidecar makes sure that its queues are there; a function was deployed with them.
-    let (ask, quarantine) = match workflow.publisher.run {
-        PublisherRun::Sidecar => ("sqs:GetQueueUrl", &["sqs:GetQueueUrl", "sqs:SendMessage"][..]),
-        PublisherRun::Lambda => ("sqs:GetQueueAttributes", &["sqs:SendMessage"][..]),
+    let receive = [
+        "sqs:ChangeMessageVisibility",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "sqs:ReceiveMessage",
+    ];
+    // A sidecar makes sure that its queues and topic are there, and `--check` asks for
+    // their attributes; a function was deployed with them, and Lambda itself asks for
+    // those of the ingest queue.
+    let (ask, quarantine, publish) = match workflow.publisher.run {
+        PublisherRun::Sidecar => (
+            &["sqs:GetQueueUrl"][..],
+            &["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"][..],
+            &["sns:GetTopicAttributes", "sns:Publish"][..],
+        ),
+        PublisherRun::Lambda => (&[][..], &["sqs:SendMessage"][..], &["sns:Publish"][..]),
     };
     let mut statements = vec![
-        allow("Receive", &[receive.as_slice(), &[ask]].concat(), &[ingest]),
+        allow("Receive", &[receive.as_slice(), ask].concat(), &[ingest]),
         allow("Quarantine", quarantine, &[dead]),
-        allow(
-            "Publish",
-            &["sns:Publish"],
-            &[place.topic_arn(&deployment.topic(workflow.topic.kind))],
-        ),
+        allow("Publish", publish, &[place.topic_arn(&deployment.topic(workflow.topic.kind))]),
         allow("FindRuns", &["dynamodb:Query"], &[format!("{table}/index/{BY_RUN_INDEX}")]),
     ];
     let objects: BTreeSet<String> = workflow

@@ -218,6 +218,39 @@ fn no_policy_grants_on_everything() {
     }
 }
 
+#[test]
+fn a_source_of_removals_hears_of_what_a_lifecycle_rule_removes() {
+    let mut workflow = workflow();
+    for source in &mut workflow.sources {
+        if let SourceKind::S3(s3) = &mut source.kind {
+            s3.emits = EventType::data_removed();
+        }
+    }
+    let desired = desired_of(&workflow, &inputs());
+    let entries = desired.iter().filter_map(|resource| match &resource.properties {
+        Properties::BucketNotification(notification) => Some(notification.entries.values()),
+        _ => None,
+    });
+    let events: Vec<_> = entries.flatten().map(|entry| entry.events.as_slice()).collect();
+    assert!(!events.is_empty());
+    for events in events {
+        assert_eq!(events, ["s3:LifecycleExpiration:*", "s3:ObjectRemoved:*"]);
+    }
+}
+
+#[test]
+fn a_pod_s_role_may_be_assumed_with_tags_and_by_eks_alone() {
+    let trusted_by = ["pods.eks.amazonaws.com", "ecs-tasks.amazonaws.com"].map(str::to_owned);
+    let trust = crate::policy::trust_publisher(&owner(), &trusted_by);
+    let [pods, others] = trust["Statement"].as_array().expect("statements").as_slice() else {
+        panic!("{trust}")
+    };
+    assert_eq!(pods["Principal"], json!({"Service": "pods.eks.amazonaws.com"}));
+    assert_eq!(pods["Action"], json!(["sts:AssumeRole", "sts:TagSession"]));
+    assert_eq!(others["Principal"], json!({"Service": "ecs-tasks.amazonaws.com"}));
+    assert_eq!(others["Action"], "sts:AssumeRole");
+}
+
 /// The workflow after its next change: other code, one trigger less, one subscriber more.
 fn changed() -> (Workflow, Inputs) {
     let (mut workflow, mut inputs) = (workflow(), inputs());

@@ -116,9 +116,9 @@ impl World {
         out
     }
 
-    /// The publisher runs on credentials of its own role alone: its environment
-    /// has no key, and its profile asks `bellwire credentials` for them.
-    async fn start_publisher(&mut self) {
+    /// The publisher on credentials of its own role alone: its environment has no
+    /// key, and its profile asks `bellwire credentials` for them.
+    fn publisher(&self) -> Command {
         let profile = self.folder.path().join("config");
         let credentials = format!(
             "/usr/bin/env AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_CONFIG_FILE=/dev/null \
@@ -128,19 +128,39 @@ impl World {
         );
         let text = format!("[default]\ncredential_process = {credentials}\n");
         std::fs::write(&profile, text).expect("the profile is written");
-        let address_file = self.folder.path().join("address");
         let mut command = Command::new(binary("bellwire-publisher"));
         self.cloud.set_env(&mut command);
         command
             .env_remove("AWS_ACCESS_KEY_ID")
             .env_remove("AWS_SECRET_ACCESS_KEY")
             .env("AWS_CONFIG_FILE", profile)
+            .arg("--workflow")
+            .arg(workflow_file())
+            .args(["--listen", "127.0.0.1:0"]);
+        command
+    }
+
+    /// Whether all is well, by the publisher's `--check`, and its report.
+    ///
+    /// # Panics
+    ///
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn check_publisher(&self) -> (bool, String) {
+        let mut command = self.publisher();
+        command.arg("--check").arg("--spool").arg(self.folder.path().join("check.redb"));
+        let output = command.output().expect("the publisher starts");
+        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    async fn start_publisher(&mut self) {
+        let address_file = self.folder.path().join("address");
+        let mut command = self.publisher();
+        command
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", self.receiver.endpoint())
             .env("OTEL_SERVICE_NAME", self.deployment.publisher())
             .env("OTEL_BSP_SCHEDULE_DELAY", "100")
-            .arg("--workflow")
-            .arg(workflow_file())
-            .args(["--listen", "127.0.0.1:0", "--address-file"])
+            .arg("--address-file")
             .arg(&address_file)
             .arg("--spool")
             .arg(self.folder.path().join("spool.redb"));

@@ -192,6 +192,16 @@ async fn the_publisher_needs_its_permission_to_publish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_publisher_s_role_may_ask_what_a_check_asks() {
+    let world = World::deploy().await;
+    let (is_well, report) = world.check_publisher();
+    assert!(is_well, "{report}");
+    world.take_permission(&world.deployment.publisher(), "sns:GetTopicAttributes").await;
+    let (is_well, report) = world.check_publisher();
+    assert!(!is_well && report.contains("AWS refuses sns:GetTopicAttributes"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_handler_needs_its_permission_to_start() {
     let world = World::deploy().await;
     world.take_permission(&world.deployment.handler(), "states:StartExecution").await;
