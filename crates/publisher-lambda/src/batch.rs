@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(messages.len(), 2);
         let Message { id, receipt, body, sent_at, receives } = &messages[1];
         assert_eq!((id.as_str(), receipt.as_str(), body.as_str()), ("b", "receipt of b", "{}"));
-        assert_eq!(sent_at.map(|at| at.as_millisecond()), Some(1_700_000_000_000));
+        assert_eq!(sent_at.map(jiff::Timestamp::as_millisecond), Some(1_700_000_000_000));
         assert_eq!(*receives, 3);
     }
 
