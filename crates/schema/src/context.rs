@@ -59,13 +59,28 @@ impl EventContext {
     /// and what is malformed counts as absent: an object's metadata is anyone's.
     #[must_use]
     pub fn from_object_metadata(metadata: &BTreeMap<String, String>) -> Self {
-        let text = |name: &str| metadata.get(name).filter(|value| !value.is_empty()).cloned();
-        Self {
-            traceparent: text("traceparent").filter(|value| is_traceparent(value)),
+        let text = |name: &str| metadata.get(name).cloned();
+        let context = Self {
+            traceparent: text("traceparent"),
             tracestate: text("tracestate"),
             correlationid: text("correlationid"),
             causationid: text("causationid"),
             hop: text("hop").and_then(|hop| hop.parse().ok()).unwrap_or(0),
+        };
+        context.without_malformed()
+    }
+
+    /// The same, but for texts that no event may carry: an object's metadata and a
+    /// run's input are anyone's, and an event must not be lost for what stands there.
+    #[must_use]
+    pub fn without_malformed(self) -> Self {
+        let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Self {
+            traceparent: self.traceparent.filter(|text| is_traceparent(text)),
+            tracestate: text(self.tracestate),
+            correlationid: text(self.correlationid),
+            causationid: text(self.causationid),
+            hop: self.hop,
         }
     }
 }

@@ -138,11 +138,11 @@ impl ObjectEvent {
             time: record.event_time,
             region: record.aws_region,
             bucket: record.s3.bucket.name,
-            key: decode_key(&object.key)?,
+            key: not_empty(decode_key(&object.key)?, "s3.object.key")?,
             size_bytes: object.size.unwrap_or(0),
             etag: object.e_tag.map(|etag| unquoted(&etag)),
             version_id: object.version_id.filter(|version| version != "null"),
-            sequencer: object.sequencer,
+            sequencer: object.sequencer.filter(|sequencer| !sequencer.is_empty()),
         })
     }
 
@@ -170,11 +170,11 @@ impl ObjectEvent {
             time: event.time,
             region: event.region,
             bucket: event.detail.bucket.name,
-            key: object.key,
+            key: not_empty(object.key, "detail.object.key")?,
             size_bytes: object.size.unwrap_or(0),
             etag: object.etag.map(|etag| unquoted(&etag)),
             version_id: object.version_id.filter(|version| version != "null"),
-            sequencer: object.sequencer,
+            sequencer: object.sequencer.filter(|sequencer| !sequencer.is_empty()),
         })
     }
 
@@ -301,6 +301,14 @@ fn bridge_event_name(change: ObjectChange, reason: &str, deletion_type: Option<&
         (ObjectChange::Removed, _, false) => "ObjectRemoved:Delete",
     };
     name.to_owned()
+}
+
+/// No object has a key without a character, and no event a subject without one.
+fn not_empty(key: String, field: &str) -> Result<String, RecordError> {
+    if key.is_empty() {
+        return Err(RecordError::Shape { field: field.to_owned(), problem: "is empty".to_owned() });
+    }
+    Ok(key)
 }
 
 fn unquoted(etag: &str) -> String {

@@ -153,11 +153,14 @@ pub struct CompletionOrigin {
 
 impl RunCompletion {
     /// What the run was told of why it runs. Only a hint, since AWS drops the
-    /// input of large status events, and anyone may start a state machine.
+    /// input of large status events, and anyone may start a state machine; what is
+    /// malformed in it counts as absent.
     #[must_use]
     pub fn run_context(&self) -> Option<RunContext> {
         let input: Value = serde_json::from_str(self.input.as_deref()?).ok()?;
-        RunContext::deserialize(input.get(RUN_CONTEXT_KEY)?).ok()
+        let hint = RunContext::deserialize(input.get(RUN_CONTEXT_KEY)?).ok()?;
+        let dataset = hint.dataset.filter(|dataset| !dataset.is_empty());
+        Some(RunContext { dataset, event: hint.event.without_malformed(), ..hint })
     }
 
     /// AWS's word for how it ended.

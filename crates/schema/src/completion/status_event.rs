@@ -62,7 +62,14 @@ impl StatusEvent {
         let text = |name: &str| event.get(name).and_then(Value::as_str);
         let (source, kind) = (text("source")?, text("detail-type")?);
         let known = KINDS.iter().find(|known| known.0 == source && known.1 == kind);
-        known.map(|(_, _, read)| read(event))
+        known.map(|(_, _, read)| match read(event) {
+            Ok(Self::Ended(run)) if run.run_arn.is_empty() => Err(CompletionError {
+                kind: kind.to_owned(),
+                field: "detail".to_owned(),
+                problem: "the run's ARN is empty".to_owned(),
+            }),
+            read => read,
+        })
     }
 
     pub(super) fn ended(completion: RunCompletion) -> Self {
