@@ -67,8 +67,7 @@ impl Place {
 
 /// Queues requests before the committer starts, so that the grouping is certain.
 /// Answers with the number of commits.
-async fn commits_for(store: Store, requests: u32, records_per_commit_max: usize) -> u64 {
-    let store = Arc::new(store);
+async fn commits_for(store: Arc<Store>, requests: u32, records_per_commit_max: usize) -> u64 {
     let (sender, waiting) = mpsc::channel(1000);
     let (newest, _) = watch::channel(0);
     let mut answers = Vec::new();
@@ -95,10 +94,11 @@ async fn what_waits_shares_a_commit_and_an_fsync() {
     let mut syncs = Vec::new();
     for requests in [1, 300] {
         let disk = TornDisk::new();
-        let store = Store::with_backend(disk.clone(), LIMITS).unwrap();
+        // Held until the syncs are counted: what closes the database syncs too.
+        let store = Arc::new(Store::with_backend(disk.clone(), LIMITS).unwrap());
         append(&store, &[]);
         let before = disk.syncs();
-        assert_eq!(commits_for(store, requests, 1024).await, 2);
+        assert_eq!(commits_for(Arc::clone(&store), requests, 1024).await, 2);
         syncs.push(disk.syncs() - before);
     }
     assert_eq!(syncs[0], syncs[1], "300 requests cost the syncs of one");
@@ -121,7 +121,7 @@ fn those_whom_a_full_spool_turns_away_cost_no_fsync() {
 
 #[tokio::test]
 async fn a_commit_takes_no_more_than_it_may() {
-    let store = || Store::with_backend(TornDisk::new(), LIMITS).unwrap();
+    let store = || Arc::new(Store::with_backend(TornDisk::new(), LIMITS).unwrap());
     assert_eq!(commits_for(store(), 20, 1).await, 20);
     assert_eq!(commits_for(store(), 20, 10).await, 2);
 }
