@@ -21,11 +21,10 @@ mod claim;
 mod handler;
 mod model;
 mod quarantine;
-mod settings;
 mod start;
 mod sweep;
 
+pub use bellwire_schema::function::{Settings, SettingsError};
 pub use claim::FetchError;
 pub use handler::{Clients, Handler, HandlerError, Moment};
 pub use model::{CompiledTrigger, Model, ModelError};
-pub use settings::{Settings, SettingsError};

@@ -1,11 +1,11 @@
 //! The workflow file, compiled once: filters parsed, names resolved.
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
+use bellwire_schema::function::Settings;
 use bellwire_schema::workflow::{ClaimCheck, StateMachine, Target, TopicKind, Trigger, Workflow};
 use bellwire_schema::{Deployment, Place};
 
 use crate::plan::{InputTemplate, TemplateError};
-use crate::settings::Settings;
 
 /// A workflow in its place.
 #[derive(Debug)]

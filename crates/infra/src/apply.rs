@@ -12,8 +12,8 @@ use crate::aws::Aws;
 use crate::error::CallError;
 use crate::inputs::Code;
 use crate::kind::{
-    alias, bucket, bucket_notification, function, invoke_config, log_group, permission, queue,
-    role, rule, state_machine, subscription, table, topic,
+    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, log_group,
+    permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::lease::{self, NoLease};
 use crate::plan::{Action, Plan, Step};
@@ -274,6 +274,9 @@ impl Executor<'_> {
             Properties::Permission(permission) => permission::create(aws, permission).await,
             Properties::StateMachine(machine) => state_machine::create(aws, machine).await,
             Properties::Rule(rule) => rule::create(aws, rule).await,
+            Properties::EventSourceMapping(mapping) => {
+                event_source_mapping::create(aws, mapping).await
+            }
             Properties::Subscription(subscription) => subscription::create(aws, subscription).await,
         }
     }
@@ -301,6 +304,7 @@ impl Executor<'_> {
                 state_machine::update(aws, new, old).await
             }
             (P::Rule(new), P::Rule(old)) => rule::update(aws, new, old).await,
+            (P::EventSourceMapping(new), _) => event_source_mapping::update(aws, new).await,
             (P::Subscription(new), P::Subscription(old)) => {
                 subscription::update(aws, new, old).await
             }
@@ -327,6 +331,9 @@ impl Executor<'_> {
             Properties::Permission(permission) => permission::delete(aws, permission).await,
             Properties::StateMachine(machine) => state_machine::delete(aws, machine).await,
             Properties::Rule(rule) => rule::delete(aws, rule).await,
+            Properties::EventSourceMapping(mapping) => {
+                event_source_mapping::delete(aws, mapping).await
+            }
             Properties::Subscription(subscription) => subscription::delete(aws, subscription).await,
         }
     }

@@ -4,8 +4,8 @@
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::limits::STARTS_PER_DAY_DEFAULT;
 use bellwire_schema::workflow::{
-    Delivery, Guards, Protocol, PublisherRun, Source, SourceKind, Subscriber, Target, TopicKind,
-    Trigger, Via, Workflow,
+    Delivery, Guards, Protocol, Source, SourceKind, Subscriber, Target, TopicKind, Trigger, Via,
+    Workflow,
 };
 
 use crate::desired::function_references;
@@ -40,8 +40,6 @@ fn parts(workflow: &Workflow) -> Vec<Problem> {
     };
     let is_fifo = workflow.topic.kind == TopicKind::Fifo;
     later(is_fifo, "topic", "`kind = \"fifo\"`");
-    let is_lambda = workflow.publisher.run == PublisherRun::Lambda;
-    later(is_lambda, "publisher", "`run = \"lambda\"`");
     let is_queued = workflow.handler.delivery == Delivery::Queued;
     later(is_queued, "handler", "`delivery = \"queued\"`");
     if workflow.triggers.is_empty() {

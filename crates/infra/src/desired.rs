@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwire_schema::EventType;
 use bellwire_schema::completion::Watch;
 use bellwire_schema::workflow::{
-    Protocol, S3Source, SourceKind, StateMachine as Machine, Subscriber, Target, Workflow,
+    Protocol, PublisherRun, S3Source, SourceKind, StateMachine as Machine, Subscriber, Target,
+    Workflow,
 };
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use crate::inputs::{Artifact, Inputs};
 use crate::kind::alias::Alias;
 use crate::kind::bucket::Bucket;
 use crate::kind::bucket_notification::{BucketNotification, Entry};
+use crate::kind::event_source_mapping::{BATCH_WITHOUT_WINDOW_MAX, EventSourceMapping};
 use crate::kind::function::{Function, Release};
 use crate::kind::invoke_config::InvokeConfig;
 use crate::kind::log_group::LogGroup;
@@ -35,16 +37,25 @@ const SNS_KEY: &str = "alias/aws/sns";
 /// somebody has to look at what is dead.
 const QUEUE_RETENTION_S: u32 = 14 * 24 * 3_600;
 /// How long a message of the ingest queue is hidden from others by whoever receives
-/// it without a word on that, such as a person; the publisher asks for its own time.
+/// it without a word on that, such as a person; a sidecar asks for its own time.
 const INGEST_VISIBILITY_S: u32 = 60;
+/// For Lambda a message is hidden six times as long as its function may take, so that
+/// an invocation that Lambda has to try again still finds it hidden.
+/// Source: AWS Lambda developer guide, "Creating and configuring an Amazon SQS event
+/// source mapping".
+const VISIBILITY_PER_TIMEOUT: u32 = 6;
+/// Batches that publish together, at most: what a sidecar has by default. With ten
+/// messages each, and some ten batches a second, as much as SNS takes in most regions;
+/// a backlog is not to use up the account's functions.
+const PUBLISHERS_MAX: u32 = 16;
 /// How long a message of the dead queue is hidden from others who look at it.
 const DEAD_VISIBILITY_S: u32 = 30;
 /// The longest that a receive waits, by SQS's own limit.
 const RECEIVE_WAIT_S: u32 = 20;
 /// How often the ingest queue offers a message before it is dead: the most that SQS
-/// takes. While SNS is down the publisher holds what it has received, for eleven hours a
-/// receive; what it leaves for another reason it hides longer each time, up to 15
-/// minutes, so that this lasts ten days. A message that is bad itself it quarantines at
+/// takes. While SNS is down a sidecar holds what it has received, for eleven hours a
+/// receive; what it leaves for another reason, and whatever a function leaves, it hides
+/// longer each time, up to 15 minutes, so that this lasts ten days. A message that is bad itself it quarantines at
 /// once: this count guards only against a publisher that cannot settle.
 /// Source: Amazon SQS API reference, `SetQueueAttributes`: 1 to 1,000.
 const RECEIVES_MAX: u32 = 1_000;
@@ -70,7 +81,7 @@ pub fn desired(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Vec<Resou
     desired.queues();
     desired.buckets();
     desired.ledger();
-    desired.publisher_role();
+    desired.publisher();
     for function in &workflow.functions {
         desired.user_function(function);
     }
@@ -143,7 +154,7 @@ impl Desired<'_> {
         let queue = |name: &str| Queue {
             name: name.to_owned(),
             arn: place.queue_arn(name),
-            visibility_timeout_s: INGEST_VISIBILITY_S,
+            visibility_timeout_s: ingest_visibility_s(self.workflow),
             retention_s: QUEUE_RETENTION_S,
             receive_wait_s: RECEIVE_WAIT_S,
             encrypted: true,
@@ -238,16 +249,54 @@ impl Desired<'_> {
         self.add(Properties::Role(role), vec![]);
     }
 
-    fn publisher_role(&mut self) {
+    /// A role for whoever runs the sidecar, or a function on the ingest queue.
+    fn publisher(&mut self) {
+        let settings = &self.workflow.publisher;
         let name = self.owner.deployment.publisher();
-        let trust = policy::trust_publisher(self.owner, &self.workflow.publisher.trusted_by);
         let policy = policy::publisher(self.owner, self.workflow);
         let description = format!("Publisher of Bellwire workflow {}", self.workflow.name);
-        self.role(&name, description, trust, policy);
+        if settings.run == PublisherRun::Sidecar {
+            let trust = policy::trust_publisher(self.owner, &settings.trusted_by);
+            return self.role(&name, description, trust, policy);
+        }
+        let mut environment = settings.environment.clone();
+        environment.insert("BELLWIRE_ACCOUNT".to_owned(), self.owner.place.account.clone());
+        let artifact = self.inputs.publisher.clone().unwrap_or_default();
+        let (memory_mb, timeout_s) = (settings.memory_mb, settings.timeout_s);
+        let release = self.release(&name, &artifact, memory_mb, timeout_s, &environment);
+        let function = Function {
+            arn: self.owner.place.function_arn(&name),
+            description,
+            release: release.clone(),
+            tags: self.owner.tags(),
+            name: name.clone(),
+        };
+        // Lambda refuses a timeout that is longer than its queue hides messages.
+        let queue = vec![self.ingest_queue_id()];
+        self.function(function, policy, settings.log_retention_days, queue);
+        // A version takes messages when all that it reads and writes is there.
+        let table = ResourceId::new(Kind::Table, self.owner.deployment.ledger_table());
+        self.alias(&name, release, vec![self.topic_id(), self.dead_queue_id(), table]);
+        let mapping = EventSourceMapping::new(
+            self.owner.place.queue_arn(&self.owner.deployment.ingest_queue()),
+            self.owner.alias_arn(&name),
+            BATCH_WITHOUT_WINDOW_MAX,
+            self.owner.tags(),
+        );
+        let mapping = EventSourceMapping { concurrency_max: Some(PUBLISHERS_MAX), ..mapping };
+        let depends_on =
+            vec![alias_id(&name), ResourceId::new(Kind::Role, &name), self.ingest_queue_id()];
+        self.add(Properties::EventSourceMapping(mapping), depends_on);
     }
 
-    /// Role, log group, function and alias.
-    fn function(&mut self, function: Function, policy: Value, retention_days: u32) {
+    /// Role, log group and function, which comes after these and what `more` names.
+    fn function(
+        &mut self,
+        function: Function,
+        policy: Value,
+        retention_days: u32,
+        more: Vec<ResourceId>,
+    ) {
         let name = function.name.clone();
         let log_group = LogGroup {
             name: log_group_of(&name),
@@ -256,10 +305,11 @@ impl Desired<'_> {
             tags: self.owner.tags(),
         };
         self.role(&name, function.description.clone(), policy::trust_lambda(), policy);
-        let depends_on = vec![
+        let parts = vec![
             ResourceId::new(Kind::Role, &name),
             ResourceId::new(Kind::LogGroup, &log_group.name),
         ];
+        let depends_on = [parts, more].concat();
         self.add(Properties::LogGroup(log_group), vec![]);
         self.add(Properties::Function(function), depends_on);
     }
@@ -319,7 +369,7 @@ impl Desired<'_> {
             name: name.clone(),
         };
         let policy = policy::function(self.owner, &name, &settings.access);
-        self.function(function, policy, settings.log_retention_days);
+        self.function(function, policy, settings.log_retention_days, vec![]);
         self.alias(&name, release, vec![]);
     }
 
@@ -373,7 +423,7 @@ impl Desired<'_> {
         };
         let machines = machines_started(self.owner, self.workflow);
         let policy = policy::handler(self.owner, self.workflow, &machines);
-        self.function(function, policy, settings.log_retention_days);
+        self.function(function, policy, settings.log_retention_days, vec![]);
         // A version goes live when all that it starts and writes to is there.
         let machines = self.resources.iter().map(Resource::id);
         let mut before: Vec<ResourceId> =
@@ -573,6 +623,14 @@ fn machines_watched(owner: &Owner, workflow: &Workflow) -> Vec<String> {
         }));
     }
     machines.into_iter().collect()
+}
+
+/// How long the ingest queue hides what was received, in seconds.
+fn ingest_visibility_s(workflow: &Workflow) -> u32 {
+    match workflow.publisher.run {
+        PublisherRun::Sidecar => INGEST_VISIBILITY_S,
+        PublisherRun::Lambda => VISIBILITY_PER_TIMEOUT.saturating_mul(workflow.publisher.timeout_s),
+    }
 }
 
 /// The names of the rules that fill the ingest queue.

@@ -7,8 +7,9 @@ use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::Path;
 
 use base64::Engine as _;
+use bellwire_schema::function::WORKFLOW_FILE;
 use bellwire_schema::limits::{LAMBDA_UNPACKED_BYTES_MAX, LAMBDA_ZIP_BYTES_MAX};
-use bellwire_schema::workflow::{StateMachine, Target, Workflow};
+use bellwire_schema::workflow::{PublisherRun, StateMachine, Target, Workflow};
 use object::{Architecture, BinaryFormat, Object};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -19,8 +20,6 @@ use crate::problem::{Problem, Problems};
 
 /// The file of a `provided.al2023` function that Lambda runs.
 const BOOTSTRAP: &str = "bootstrap";
-/// The file beside the handler's bootstrap that holds its workflow model.
-const WORKFLOW_FILE: &str = "workflow.json";
 /// The glibc of `provided.al2023`. Source: AWS Lambda developer guide, "Lambda runtimes".
 const GLIBC_OF_RUNTIME: (u32, u32) = (2, 34);
 
@@ -59,6 +58,8 @@ pub struct Artifact {
 pub struct Inputs {
     /// The handler's artifact, with the workflow model in it.
     pub handler: Artifact,
+    /// The publisher's artifact, with the model too, where it runs as a function.
+    pub publisher: Option<Artifact>,
     /// The artifacts of the user's own functions, by their name in the file.
     pub functions: BTreeMap<String, Artifact>,
     /// The definitions of state machines, by trigger.
@@ -80,6 +81,13 @@ pub fn read(workflow: &Workflow, root: &Path, workflow_folder: &Path) -> Result<
     match read_artifact("handler", &root.join(handler), Some(&model), &mut inputs.code) {
         Ok(artifact) => inputs.handler = artifact,
         Err(found) => problems.extend(found),
+    }
+    if workflow.publisher.run == PublisherRun::Lambda {
+        let file = root.join(&workflow.publisher.artifact);
+        match read_artifact("publisher", &file, Some(&model), &mut inputs.code) {
+            Ok(artifact) => inputs.publisher = Some(artifact),
+            Err(found) => problems.extend(found),
+        }
     }
     for function in &workflow.functions {
         let place = format!("function \"{}\"", function.name);
@@ -250,7 +258,7 @@ fn newest_glibc(bootstrap: &[u8]) -> Option<(u32, u32)> {
     versions.max()
 }
 
-/// The handler's zip, the same bytes for the same contents. The bootstrap is taken
+/// The zip of a function of ours, the same bytes for the same contents. The bootstrap is taken
 /// over as it is compressed: packing it anew at each plan would take seconds.
 fn compose<R: Read + Seek>(
     archive: &mut ZipArchive<R>,

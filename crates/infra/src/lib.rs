@@ -17,6 +17,7 @@
 //! | role | its path and its tags |
 //! | alias, retries | its function |
 //! | permission | its function, and its Sid |
+//! | event source mapping | its tags, or our queue and our alias as its ends |
 //! | subscription | our topic, and our dead queue as its redrive target |
 //! | bucket notification entry | its Id, and our ingest queue as its target |
 
@@ -57,6 +58,7 @@ pub mod properties {
     pub use crate::kind::alias::Alias;
     pub use crate::kind::bucket::Bucket;
     pub use crate::kind::bucket_notification::{BucketNotification, Entry};
+    pub use crate::kind::event_source_mapping::EventSourceMapping;
     pub use crate::kind::function::{Function, Release};
     pub use crate::kind::invoke_config::InvokeConfig;
     pub use crate::kind::log_group::LogGroup;

@@ -11,8 +11,8 @@ use crate::aws::Aws;
 use crate::desired::{ALIAS, log_group_of};
 use crate::error::{CallError, failed};
 use crate::kind::{
-    alias, bucket, bucket_notification, function, invoke_config, log_group, permission, queue,
-    role, rule, state_machine, subscription, table, topic,
+    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, log_group,
+    permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::policy;
 use crate::problem::Problem;
@@ -78,12 +78,15 @@ pub(crate) async fn observe(
         let is_wanted = wanted.contains(&observed.id());
         observation.take(observed, is_wanted);
     }
-    let (parts, listening, notified) = futures::try_join!(
+    let (parts, taking, listening, notified) = futures::try_join!(
         parts_of_functions(aws, &observation),
+        taking(aws, owner, desired, &observation),
         listening(aws, owner, desired),
         notifications(aws, owner, desired, &observation),
     )?;
     observation.resources.extend(parts);
+    observation.resources.extend(taking.ours);
+    observation.foreign.extend(taking.foreign);
     observation.resources.extend(listening.ours);
     observation.foreign.extend(listening.foreign);
     observation.resources.extend(notified.resources);
@@ -109,6 +112,7 @@ async fn one(aws: &Aws, owner: &Owner, id: &ResourceId) -> Result<Option<Observe
         Kind::Alias
         | Kind::InvokeConfig
         | Kind::Permission
+        | Kind::EventSourceMapping
         | Kind::Subscription
         | Kind::BucketNotification => Ok(None),
     }
@@ -190,6 +194,30 @@ async fn parts_of_functions(
         .try_collect()
         .await?;
     Ok(parts.into_iter().flatten().collect())
+}
+
+/// What takes messages out of the queues that are ours, or should be.
+async fn taking(
+    aws: &Aws,
+    owner: &Owner,
+    desired: &[Resource],
+    observation: &Observation,
+) -> Result<event_source_mapping::Taking, CallError> {
+    let wanted: Vec<&event_source_mapping::EventSourceMapping> = desired
+        .iter()
+        .filter_map(|resource| match &resource.properties {
+            Properties::EventSourceMapping(mapping) => Some(mapping),
+            _ => None,
+        })
+        .collect();
+    let observed = observation.resources.iter().filter_map(|observed| match &observed.properties {
+        Properties::Queue(queue) => Some(queue.arn.clone()),
+        _ => None,
+    });
+    // A mapping outlives its queue.
+    let queues: BTreeSet<String> =
+        observed.chain(wanted.iter().map(|mapping| mapping.queue_arn.clone())).collect();
+    event_source_mapping::observe_all(aws, owner, queues, &wanted).await
 }
 
 async fn listening(

@@ -22,6 +22,8 @@ pub struct Outputs {
     pub environment: Option<String>,
     /// The topic's ARN.
     pub topic_arn: Option<String>,
+    /// What publishes: a sidecar that somebody runs, or a function.
+    pub publisher: Option<PublisherOutput>,
     /// The ARN of the handler's `live` alias.
     pub handler_arn: Option<String>,
     /// The ARNs of the `live` aliases of the user's own functions, by function name.
@@ -40,6 +42,22 @@ pub struct Outputs {
     pub log_groups: Vec<String>,
     /// How many resources there are in all.
     pub resources: usize,
+}
+
+/// The publisher, as the workflow file wants it to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "run", rename_all = "kebab-case")]
+pub enum PublisherOutput {
+    /// A process, which somebody has to run.
+    Sidecar {
+        /// The ARN of the role that is made for it.
+        role_arn: String,
+    },
+    /// A function on the ingest queue's event source.
+    Lambda {
+        /// The ARN of its `live` alias.
+        arn: String,
+    },
 }
 
 /// A queue.
@@ -90,12 +108,19 @@ fn take(
         Properties::Table(table) => outputs.ledger_table = Some(table.name.clone()),
         Properties::LogGroup(group) => outputs.log_groups.push(group.name.clone()),
         Properties::Role(role) => {
+            // A function has such a role too: its alias comes later, and has the last word.
+            if role.name == owner.deployment.publisher() {
+                let role_arn = role.arn.clone();
+                outputs.publisher = Some(PublisherOutput::Sidecar { role_arn });
+            }
             outputs.roles.insert(role.name.clone(), role.arn.clone());
         }
         Properties::Alias(alias) if alias.alias == ALIAS => {
             let arn = owner.alias_arn(&alias.function);
             if alias.function == owner.deployment.handler() {
                 outputs.handler_arn = Some(arn);
+            } else if alias.function == owner.deployment.publisher() {
+                outputs.publisher = Some(PublisherOutput::Lambda { arn });
             } else {
                 outputs.functions.insert(alias.function.clone(), arn);
             }
@@ -111,6 +136,12 @@ impl Outputs {
     fn rows(&self) -> Vec<(&'static str, String)> {
         let mut rows = Vec::new();
         rows.extend(self.topic_arn.iter().map(|arn| ("topic", arn.clone())));
+        rows.extend(self.publisher.iter().map(|publisher| match publisher {
+            PublisherOutput::Sidecar { role_arn } => {
+                ("publisher", format!("a sidecar, to be run as {role_arn}"))
+            }
+            PublisherOutput::Lambda { arn } => ("publisher", arn.clone()),
+        }));
         rows.extend(self.handler_arn.iter().map(|arn| ("handler", arn.clone())));
         rows.extend(self.functions.values().map(|arn| ("function", arn.clone())));
         for queue in self.queues.values() {

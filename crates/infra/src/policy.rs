@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bellwire_ledger::{BY_DUE_INDEX, BY_RUN_INDEX};
 use bellwire_schema::workflow::{
-    Access, AccessVerb, ClaimCheck, ContextFrom, SourceKind, Workflow,
+    Access, AccessVerb, ClaimCheck, ContextFrom, PublisherRun, SourceKind, Workflow,
 };
 use serde_json::{Map, Value, json};
 
@@ -351,22 +351,24 @@ pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) ->
     document(&statements)
 }
 
-/// What the publisher calls.
+/// What the publisher calls; and, where it is a function, what Lambda calls for it:
+/// to receive, to delete and to count. Source: AWS Lambda developer guide, "Creating
+/// and configuring an Amazon SQS event source mapping", on the execution role.
 #[must_use]
 pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
     let Owner { deployment, place } = owner;
     let ingest = place.queue_arn(&deployment.ingest_queue());
     let dead = place.queue_arn(&deployment.dead_queue());
     let table = place.table_arn(&deployment.ledger_table());
-    let receive = [
-        "sqs:ChangeMessageVisibility",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueUrl",
-        "sqs:ReceiveMessage",
-    ];
+    let receive = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"];
+    // A sidecar makes sure that its queues are there; a function was deployed with them.
+    let (ask, quarantine) = match workflow.publisher.run {
+        PublisherRun::Sidecar => ("sqs:GetQueueUrl", &["sqs:GetQueueUrl", "sqs:SendMessage"][..]),
+        PublisherRun::Lambda => ("sqs:GetQueueAttributes", &["sqs:SendMessage"][..]),
+    };
     let mut statements = vec![
-        allow("Receive", &receive, &[ingest]),
-        allow("Quarantine", &["sqs:GetQueueUrl", "sqs:SendMessage"], &[dead]),
+        allow("Receive", &[receive.as_slice(), &[ask]].concat(), &[ingest]),
+        allow("Quarantine", quarantine, &[dead]),
         allow(
             "Publish",
             &["sns:Publish"],
@@ -394,6 +396,9 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
     if let Some(check) = &workflow.claim_check {
         let keys = format!("{}/{}*", place.bucket_arn(&check.bucket), check.prefix);
         statements.push(allow("PutClaims", &["s3:PutObject"], &[keys]));
+    }
+    if workflow.publisher.run == PublisherRun::Lambda {
+        statements.push(write_logs(owner, &deployment.publisher()));
     }
     statements.extend(use_topic_key(owner, workflow));
     document(&statements)

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::kind::alias::Alias;
 use crate::kind::bucket::Bucket;
 use crate::kind::bucket_notification::BucketNotification;
+use crate::kind::event_source_mapping::EventSourceMapping;
 use crate::kind::function::Function;
 use crate::kind::invoke_config::InvokeConfig;
 use crate::kind::log_group::LogGroup;
@@ -126,6 +127,8 @@ pub enum Kind {
     StateMachine,
     /// An EventBridge rule with its targets.
     Rule,
+    /// What takes a queue's messages to a function.
+    EventSourceMapping,
     /// An SNS subscription.
     Subscription,
 }
@@ -148,6 +151,7 @@ impl Kind {
             Self::Permission => "lambda permission",
             Self::StateMachine => "state machine",
             Self::Rule => "events rule",
+            Self::EventSourceMapping => "event source",
             Self::Subscription => "sns subscription",
         }
     }
@@ -163,7 +167,11 @@ impl Kind {
     pub const fn is_edge(self) -> bool {
         matches!(
             self,
-            Self::BucketNotification | Self::Rule | Self::Subscription | Self::Permission
+            Self::BucketNotification
+                | Self::Rule
+                | Self::EventSourceMapping
+                | Self::Subscription
+                | Self::Permission
         )
     }
 
@@ -171,7 +179,10 @@ impl Kind {
     #[must_use]
     pub const fn deletion_rank(self) -> u8 {
         match self {
-            Self::BucketNotification | Self::Rule | Self::Subscription => 0,
+            Self::BucketNotification
+            | Self::Rule
+            | Self::EventSourceMapping
+            | Self::Subscription => 0,
             Self::Permission | Self::InvokeConfig => 1,
             Self::StateMachine => 2,
             Self::Alias => 3,
@@ -232,6 +243,7 @@ pub enum Properties {
     Permission(Permission),
     StateMachine(StateMachine),
     Rule(Rule),
+    EventSourceMapping(EventSourceMapping),
     Subscription(Subscription),
 }
 
@@ -259,6 +271,9 @@ impl Properties {
             }
             Self::StateMachine(machine) => ResourceId::new(Kind::StateMachine, &machine.name),
             Self::Rule(rule) => ResourceId::new(Kind::Rule, &rule.name),
+            Self::EventSourceMapping(mapping) => {
+                ResourceId::new(Kind::EventSourceMapping, mapping.display_name())
+            }
             Self::Subscription(subscription) => {
                 ResourceId::new(Kind::Subscription, subscription.display_name())
             }
@@ -282,6 +297,7 @@ impl Properties {
             Self::Permission(permission) => permission.summary(),
             Self::StateMachine(machine) => machine.summary(),
             Self::Rule(rule) => rule.summary(),
+            Self::EventSourceMapping(mapping) => mapping.summary(),
             Self::Subscription(subscription) => subscription.summary(),
         }
     }

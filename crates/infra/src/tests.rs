@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwire_schema::workflow::{
-    ClaimCheck, CompletionSource, Protocol, Source, SourceKind, Subscriber, Workflow,
+    ClaimCheck, CompletionSource, Protocol, PublisherRun, Source, SourceKind, Subscriber, Workflow,
 };
 use bellwire_schema::{EventType, Stage};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::check::check;
 use crate::desired::desired;
 use crate::diff::{destruction, diff};
-use crate::inputs::Inputs;
+use crate::inputs::{Artifact, Inputs};
 use crate::observe::Observation;
 use crate::plan::{Action, Plan};
 use crate::resource::{Foreign, Kind, Observed, Properties, Resource, ResourceId};
@@ -86,6 +86,70 @@ fn the_roles_of_a_workflow_like_wine() {
         })
         .collect();
     insta::assert_snapshot!("roles", format!("{:#}", json!(roles)));
+}
+
+/// The workflow with the publisher as a function, and what reading its files gives.
+fn as_function() -> (Workflow, Inputs) {
+    let (mut workflow, mut inputs) = (workflow(), inputs());
+    workflow.publisher.run = PublisherRun::Lambda;
+    workflow.sources.retain(|source| !matches!(source.kind, SourceKind::Http(_)));
+    inputs.publisher = Some(Artifact {
+        code_sha256: "cHVicHVicHVicHVicHVicHVicHVicHVicHVicHVicHU=".to_owned(),
+        architecture: "x86_64".to_owned(),
+    });
+    (workflow, inputs)
+}
+
+#[test]
+fn the_plan_that_makes_the_publisher_a_function() {
+    let (workflow, inputs) = as_function();
+    let before = Workflow { publisher: crate::testing::workflow().publisher, ..workflow.clone() };
+    let world = world_of(&before, &inputs);
+    insta::assert_snapshot!("publisher_plan", plan_of(&desired_of(&workflow, &inputs), &world));
+}
+
+#[test]
+fn a_publisher_that_is_a_function_may_do_what_it_and_lambda_call_and_is_run_by_lambda_alone() {
+    let (workflow, inputs) = as_function();
+    let role = desired_of(&workflow, &inputs).into_iter().find_map(|one| match one.properties {
+        Properties::Role(role) if role.name == "wine-publisher" => Some(role),
+        _ => None,
+    });
+    let role = role.expect("a role");
+    let of = |policy: &Value| -> BTreeMap<String, Value> {
+        let statements = policy["Statement"].as_array().expect("statements").clone();
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        statements.into_iter().map(|one| (text(&one["Sid"]), one["Action"].clone())).collect()
+    };
+    let expected = json!({
+        "FindRuns": "dynamodb:Query",
+        "Publish": "sns:Publish",
+        "Quarantine": "sqs:SendMessage",
+        "ReadContext": ["s3:GetObject", "s3:GetObjectVersion"],
+        "Receive": [
+            "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
+            "sqs:ReceiveMessage",
+        ],
+        "WriteLogs": ["logs:CreateLogStream", "logs:PutLogEvents"],
+    });
+    assert_eq!(json!(of(&role.policy)), expected);
+    assert_eq!(json!(of(&role.trust)), json!({"LambdaAssumes": "sts:AssumeRole"}));
+}
+
+#[test]
+fn a_message_is_hidden_for_as_long_as_lambda_wants_it() {
+    let (mut workflow, inputs) = as_function();
+    workflow.publisher.timeout_s = 100;
+    let desired = desired_of(&workflow, &inputs);
+    let ingest = desired.iter().find_map(|resource| match &resource.properties {
+        Properties::Queue(queue) if queue.name == "wine-ingest" => Some(queue),
+        _ => None,
+    });
+    assert_eq!(ingest.expect("a queue").visibility_timeout_s, 600);
+    // Lambda refuses a longer timeout as long as the queue is not changed.
+    let function = ResourceId::new(Kind::Function, "wine-publisher");
+    let function = desired.iter().find(|resource| resource.id() == function).expect("there");
+    assert!(function.depends_on.contains(&ResourceId::new(Kind::Queue, "wine-ingest")));
 }
 
 fn with_claim_check() -> Workflow {
@@ -305,8 +369,8 @@ fn a_table_with_another_key_is_a_problem_and_never_replaced() {
 fn any_workflow() -> impl Strategy<Value = (Workflow, Inputs)> {
     let triggers =
         prop::sample::subsequence(vec!["collect", "train", "evaluate", "predict"], 1..=4);
-    (triggers, any::<(bool, bool, bool, bool)>(), 1..5_u32).prop_map(
-        |(triggers, (with_source, is_made, is_told, has_worker), setting)| {
+    (triggers, any::<(bool, bool, bool, bool, bool)>(), 1..5_u32).prop_map(
+        |(triggers, (with_source, is_made, is_told, has_worker, is_function), setting)| {
             let (mut workflow, mut inputs) = (workflow(), inputs());
             workflow.triggers.retain(|trigger| triggers.contains(&trigger.name.as_str()));
             inputs.definitions.retain(|name, _| triggers.contains(&name.as_str()));
@@ -320,6 +384,12 @@ fn any_workflow() -> impl Strategy<Value = (Workflow, Inputs)> {
                 if let SourceKind::S3(s3) = &mut source.kind {
                     s3.create = is_made;
                 }
+            }
+            if is_function {
+                (workflow.publisher, inputs.publisher) = {
+                    let (workflow, inputs) = as_function();
+                    (workflow.publisher, inputs.publisher)
+                };
             }
             workflow.handler.memory_mb = 128 * setting;
             workflow.handler.log_retention_days = setting;

@@ -46,9 +46,11 @@ const PUBLISH_FOR: Duration = Duration::from_secs(11 * 3_600);
 /// [`VISIBILITY_S`]: two of these may fail.
 const HIDE_EVERY: Duration = Duration::from_secs(VISIBILITY_S as u64 / 3);
 
-/// Look-ups, batches and dead letters of one round that are under way together.
+/// Look-ups of one round that are under way together.
 const LOOK_UPS_MAX: usize = 10;
-const BATCHES_MAX: usize = 4;
+
+/// Batches, and dead letters, of one round that are under way together.
+pub const BATCHES_MAX: usize = 4;
 
 /// The longest pause of a pipeline that cannot receive.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -144,6 +146,15 @@ struct Sorted {
     sheet: Sheet,
     drafts: Vec<(Ticket, Draft)>,
     rejects: Vec<(Ticket, Reject)>,
+}
+
+/// When the parts of a round end at the latest; no call of theirs is begun later.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    look_up: Instant,
+    publish: Instant,
+    /// `None`: [`QUARANTINE_FOR`] after the rest.
+    quarantine: Option<Instant>,
 }
 
 /// Why a draft has no entry.
@@ -316,22 +327,56 @@ impl Bridge {
 
     async fn round(&self, messages: &[Message]) -> Round {
         let begin = Instant::now();
+        let bounds =
+            Bounds { look_up: begin + ENRICH_FOR, publish: begin + PUBLISH_FOR, quarantine: None };
+        let sheet = self.carry(messages, bounds).await;
+        self.settle(messages, &sheet).await
+    }
+
+    /// Works messages that another deletes, as Lambda does for a function: the same
+    /// round until `deadline` at the latest, but for the deletion. Answers with what
+    /// must come back, which is hidden until it is worth it; all the others are done.
+    pub async fn work_until<'a>(
+        &self,
+        messages: &'a [Message],
+        deadline: Instant,
+    ) -> Vec<&'a Message> {
+        let begin = Instant::now();
+        let until = |part: f64| begin + (deadline - begin).mul_f64(part);
+        // What is left has to be hidden in the last quarter.
+        let bounds =
+            Bounds { look_up: until(0.25), publish: until(0.5), quarantine: Some(until(0.75)) };
+        let worked = async {
+            let sheet = self.carry(messages, bounds).await;
+            let (_, left) = self.sum_up(messages, &sheet);
+            leave(self.edges.queue.as_ref(), &left, false).await;
+            left
+        };
+        timeout_at(deadline, worked).await.unwrap_or_else(|_| {
+            tracing::error!("there was no time to finish: all messages come back");
+            messages.iter().collect()
+        })
+    }
+
+    /// From messages to what is known of each of their records.
+    async fn carry(&self, messages: &[Message], bounds: Bounds) -> Sheet {
         let Sorted { mut sheet, mut drafts, mut rejects } = self.sort(messages);
         let line = self.lanes.as_ref().map(|lanes| {
             // A standard queue hands out a batch in any order.
             drafts.sort_by_key(|(ticket, _)| messages[ticket.message].sent_at);
             lanes.enter(messages, &drafts)
         });
-        let (entries, unfit) = self.prepare(drafts, begin + ENRICH_FOR).await;
-        let deadline = begin + PUBLISH_FOR;
+        let (entries, unfit) = self.prepare(drafts, bounds.look_up).await;
+        let until = bounds.publish;
         let refused = match line {
-            Some(line) => self.publish_in_turn(line, &unfit, entries, deadline, &mut sheet).await,
-            None => self.publish(entries, deadline, &mut sheet).await,
+            Some(line) => self.publish_in_turn(line, &unfit, entries, until, &mut sheet).await,
+            None => self.publish(entries, until, &mut sheet).await,
         };
         rejects.extend(unfit);
         rejects.extend(refused);
-        self.quarantine(messages, rejects, Instant::now() + QUARANTINE_FOR, &mut sheet).await;
-        self.settle(messages, &sheet).await
+        let deadline = bounds.quarantine.unwrap_or_else(|| Instant::now() + QUARANTINE_FOR);
+        self.quarantine(messages, rejects, deadline, &mut sheet).await;
+        sheet
     }
 
     async fn keep_hidden(&self, messages: &[Message]) -> Infallible {
@@ -527,20 +572,30 @@ impl Bridge {
     }
 
     async fn settle(&self, messages: &[Message], sheet: &Sheet) -> Round {
-        for outcome in sheet.outcomes.iter().flatten() {
-            self.counts.add(*outcome);
-        }
-        let (mut done, mut left): (Vec<&Message>, Vec<&Message>) = (Vec::new(), Vec::new());
-        for (message, outcomes) in messages.iter().zip(&sheet.outcomes) {
-            match decide(outcomes) {
-                Decision::Delete => done.push(message),
-                Decision::Leave => left.push(message),
-            }
-        }
+        let (done, left) = self.sum_up(messages, sheet);
         let queue = self.edges.queue.as_ref();
         let deleted = delete(queue, &done).await;
         leave(queue, &left, self.give_up.is_cancelled()).await;
         Round { deleted, left: left.len() }
+    }
+
+    /// Counts what became of all records; answers with the messages that leave the
+    /// queue, and those that come back.
+    fn sum_up<'a>(
+        &self,
+        messages: &'a [Message],
+        sheet: &Sheet,
+    ) -> (Vec<&'a Message>, Vec<&'a Message>) {
+        for outcome in sheet.outcomes.iter().flatten() {
+            self.counts.add(*outcome);
+        }
+        let judged = messages.iter().zip(&sheet.outcomes);
+        let (done, left): (Vec<_>, Vec<_>) =
+            judged.partition(|(_, outcomes)| decide(outcomes) == Decision::Delete);
+        let messages_of = |judged: Vec<(&'a Message, _)>| {
+            judged.into_iter().map(|(message, _)| message).collect()
+        };
+        (messages_of(done), messages_of(left))
     }
 }
 

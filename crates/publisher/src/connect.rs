@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_sqs::config::ProvideCredentials as _;
 use bellwire_ledger::Ledger;
-use bellwire_schema::Place;
-use bellwire_schema::workflow::{Source, SourceKind};
+use bellwire_schema::workflow::{Source, SourceKind, Workflow};
+use bellwire_schema::{Deployment, Place};
 
 use crate::bridge::{Bridge, Edges};
 use crate::call::{CallError, Trouble};
@@ -125,25 +125,8 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
         queue_url(&sqs, &config, &place, &ingest_queue),
         queue_url(&sqs, &config, &place, &dead_queue),
     )?;
-    let sns = aws_sdk_sns::Client::new(&config);
-    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-    let retention_days = settings.workflow.ledger.retention_days;
-    let ledger = Ledger::new(dynamodb, &deployment.ledger_table(), retention_days);
-    let topic_arn = place.topic_arn(&deployment.topic(settings.workflow.topic.kind));
-    let topic = SnsTopic::new(sns, topic_arn);
-    let s3 = aws_sdk_s3::Client::new(&config);
-    let claims = settings.workflow.claim_check.clone().map(|check| ClaimDesk {
-        claims: Arc::new(S3Claims::new(s3.clone(), &check.bucket)),
-        check,
-    });
-    let edges = Edges {
-        queue: Arc::new(SqsIngestQueue::new(sqs.clone(), queue_url)),
-        outlet: Arc::new(Outlet::new(Arc::new(topic), settings.concurrency)),
-        dead: Arc::new(SqsDeadQueue::new(sqs, dead_url)),
-        objects: Arc::new(S3Objects::new(s3)),
-        origins: Arc::new(LedgerOrigins::new(ledger)),
-        claims,
-    };
+    let urls = QueueUrls { ingest: queue_url, dead: dead_url };
+    let edges = edges(&config, &settings.workflow, deployment, &place, urls, settings.concurrency);
     let counts = Arc::new(Counts::default());
     let rules = Rules::new(&settings.workflow, deployment, &place);
     let queue_arn = place.queue_arn(&ingest_queue);
@@ -169,6 +152,60 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     Ok(Connected { ingest, outbox, bridge, counts, place })
 }
 
+/// The URLs of a workflow's queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueUrls {
+    /// Of the ingest queue.
+    pub ingest: String,
+    /// Of the dead queue.
+    pub dead: String,
+}
+
+/// The edges of a workflow in its place, with so many calls to the topic under way
+/// at most.
+#[must_use]
+pub fn edges(
+    config: &SdkConfig,
+    workflow: &Workflow,
+    deployment: &Deployment,
+    place: &Place,
+    urls: QueueUrls,
+    concurrency: usize,
+) -> Edges {
+    let dynamodb = aws_sdk_dynamodb::Client::new(config);
+    let retention_days = workflow.ledger.retention_days;
+    let ledger = Ledger::new(dynamodb, &deployment.ledger_table(), retention_days);
+    let topic_arn = place.topic_arn(&deployment.topic(workflow.topic.kind));
+    let topic = SnsTopic::new(aws_sdk_sns::Client::new(config), topic_arn);
+    let s3 = aws_sdk_s3::Client::new(config);
+    let claims = workflow.claim_check.clone().map(|check| ClaimDesk {
+        claims: Arc::new(S3Claims::new(s3.clone(), &check.bucket)),
+        check,
+    });
+    let sqs = aws_sdk_sqs::Client::new(config);
+    Edges {
+        queue: Arc::new(SqsIngestQueue::new(sqs.clone(), urls.ingest)),
+        outlet: Arc::new(Outlet::new(Arc::new(topic), concurrency)),
+        dead: Arc::new(SqsDeadQueue::new(sqs, urls.dead)),
+        objects: Arc::new(S3Objects::new(s3)),
+        origins: Arc::new(LedgerOrigins::new(ledger)),
+        claims,
+    }
+}
+
+/// The AWS settings of the environment, under the bounds of every call of ours.
+#[must_use]
+pub fn config_loader() -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX))
+}
+
 fn open_spool(settings: &Settings) -> Result<Spool, SpoolError> {
     let (spool, recovered) = Spool::open(&settings.spool, settings.spool_limits)?;
     if let Some(Recovered { set_aside, records, cause }) = recovered {
@@ -185,14 +222,7 @@ fn open_spool(settings: &Settings) -> Result<Spool, SpoolError> {
 }
 
 async fn load_config(settings: &Settings) -> Result<SdkConfig, ConnectError> {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX));
+    let mut loader = config_loader();
     let wanted = settings.workflow.region.as_deref();
     let chain = aws_config::default_provider::region::DefaultRegionChain::builder().build();
     let found = chain.region().await.map(|region| region.as_ref().to_owned());

@@ -41,6 +41,20 @@ pub struct Message {
     pub receives: u32,
 }
 
+impl Message {
+    /// An empty one, by the attributes as SQS writes them: milliseconds since 1970,
+    /// and a count.
+    #[must_use]
+    pub fn new(sent_timestamp: Option<&str>, receive_count: Option<&str>) -> Self {
+        let sent_at = sent_timestamp
+            .and_then(|milliseconds| milliseconds.parse().ok())
+            .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
+        let receives = receive_count.and_then(|count| count.parse().ok()).unwrap_or(1);
+        let (id, receipt, body) = Default::default();
+        Self { id, receipt, body, sent_at, receives }
+    }
+}
+
 /// A message for which the queue did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotDone {
@@ -190,18 +204,15 @@ impl IngestQueue for SqsIngestQueue {
 
 fn message_of(message: SqsMessage) -> Message {
     let attribute = |name: MessageSystemAttributeName| {
-        message.attributes.as_ref().and_then(|attributes| attributes.get(&name))
+        let found = message.attributes.as_ref().and_then(|attributes| attributes.get(&name));
+        found.map(String::as_str)
     };
-    let sent_at = attribute(MessageSystemAttributeName::SentTimestamp)
-        .and_then(|milliseconds| milliseconds.parse().ok())
-        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
-    let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
-        .and_then(|count| count.parse().ok());
+    let sent = attribute(MessageSystemAttributeName::SentTimestamp);
+    let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount);
     Message {
-        sent_at,
-        receives: receives.unwrap_or(1),
         id: message.message_id.unwrap_or_default(),
         receipt: message.receipt_handle.unwrap_or_default(),
         body: message.body.unwrap_or_default(),
+        ..Message::new(sent, receives)
     }
 }

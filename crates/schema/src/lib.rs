@@ -4,7 +4,7 @@
 //! In the order in which data flows:
 //!
 //! - [`limits`], [`names`]: what AWS allows, and what everything is called;
-//! - [`workflow`]: what `bellwire.toml` says;
+//! - [`workflow`]: what `bellwire.toml` says; [`function`]: how a function knows it;
 //! - [`s3`], [`completion`]: what AWS tells of, decoded;
 //! - [`event_type`], [`id`], [`context`], [`payload`], [`envelope`]: the event made of it;
 //! - [`attributes`], [`fifo`]: how the event travels on SNS;
@@ -19,6 +19,7 @@ pub mod envelope;
 pub mod event_type;
 pub mod fifo;
 pub mod filter;
+pub mod function;
 pub mod id;
 pub mod limits;
 pub mod names;

@@ -17,15 +17,22 @@ use crate::steps::{Steps, shown_bytes};
 use glibc::GlibcError;
 use zip_file::{Packing, ZipError};
 
-/// What runs on Lambda: the handler, and the example's own function.
-pub(crate) const FUNCTIONS: [&str; 2] = ["bellwire-handler", "wine-worker"];
+/// What runs on Lambda: the handler, the publisher where a workflow wants it there,
+/// and the example's own function.
+pub(crate) const FUNCTIONS: [&str; 3] =
+    ["bellwire-handler", "bellwire-publisher-lambda", "wine-worker"];
 
 /// The other binaries.
 const PROGRAMS: [&str; 2] = ["bellwire", "bellwire-publisher"];
 
 /// The packages that make them.
-const PACKAGES: [&str; 4] =
-    ["bellwire-cli", "bellwire-publisher", "bellwire-handler", "wine-worker"];
+const PACKAGES: [&str; 5] = [
+    "bellwire-cli",
+    "bellwire-publisher",
+    "bellwire-publisher-lambda",
+    "bellwire-handler",
+    "wine-worker",
+];
 
 /// A function's zip is to stay below this, for the sake of cold starts.
 const ZIP_BYTES_MAX: u64 = 8_000_000;

@@ -7,6 +7,7 @@
 pub(crate) mod alias;
 pub(crate) mod bucket;
 pub(crate) mod bucket_notification;
+pub(crate) mod event_source_mapping;
 pub(crate) mod function;
 pub(crate) mod invoke_config;
 pub(crate) mod log_group;

@@ -6,6 +6,7 @@ mod decode;
 mod fakes;
 mod fifo;
 mod http;
+mod lambda;
 mod outbox;
 mod process;
 mod publish;

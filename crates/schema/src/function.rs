@@ -1,12 +1,13 @@
-//! What the function is told by its environment and by the file beside its `bootstrap`.
+//! What a function of Bellwire's own is told by its environment and by the file
+//! beside its `bootstrap`.
 
 use std::path::PathBuf;
 
-use bellwire_schema::workflow::Workflow;
-use bellwire_schema::{Deployment, Place};
+use crate::workflow::Workflow;
+use crate::{Deployment, Place};
 
 /// The file beside `bootstrap` that holds the compiled workflow.
-const WORKFLOW_FILE: &str = "workflow.json";
+pub const WORKFLOW_FILE: &str = "workflow.json";
 
 /// Everything that the function knows before its first event.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +22,7 @@ pub struct Settings {
 
 /// Settings that are missing or wrong, all of them.
 #[derive(Debug, thiserror::Error)]
-#[error("the handler cannot start: {}", problems.join("; "))]
+#[error("the function cannot start: {}", problems.join("; "))]
 pub struct SettingsError {
     /// One sentence each.
     pub problems: Vec<String>,
