@@ -1,5 +1,5 @@
-//! What invokes the function, told apart: deliveries of SNS, the sweep's call,
-//! and envelopes that somebody sends directly. Pure.
+//! What invokes the function, told apart: deliveries of SNS, batches of the work
+//! queue, the sweep's call, and envelopes that somebody sends directly. Pure.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,15 @@ use bellwire_schema::payload::{Payload, PayloadError};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::batch::Queued;
+
 /// What an invocation asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Invocation {
     /// Messages to handle, each on its own.
     Deliveries(Vec<Delivery>),
+    /// Messages of the work queue, of which those come back that the answer names.
+    Batch(Vec<Queued>),
     /// Look at what is due.
     Sweep,
     /// Nothing that this function knows.
@@ -26,10 +30,10 @@ pub enum Invocation {
 /// One message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// The SNS message's id, where SNS carried it.
+    /// The message's id: SNS's, or the work queue's where that is all there is.
     pub message_id: Option<String>,
-    /// The ARN of the topic that it came through.
-    pub topic_arn: Option<String>,
+    /// The ARN of the topic that it came through, or of the work queue.
+    pub came_by: Option<String>,
     /// The body: an envelope, if all is well.
     pub body: String,
     /// The message's attributes, as text.
@@ -44,11 +48,15 @@ impl Invocation {
             return Self::Sweep;
         }
         if let Some(records) = payload.get("Records").and_then(Value::as_array) {
-            let deliveries: Option<Vec<_>> = records.iter().map(Delivery::of_sns).collect();
-            return match deliveries {
-                Some(deliveries) if !deliveries.is_empty() => Self::Deliveries(deliveries),
-                _ => Self::Unknown,
-            };
+            if records.is_empty() {
+                return Self::Unknown;
+            }
+            let queued: Option<Vec<_>> = records.iter().map(Queued::of_sqs).collect();
+            let deliveries = || records.iter().map(Delivery::of_sns).collect::<Option<_>>();
+            return queued
+                .map(Self::Batch)
+                .or_else(|| deliveries().map(Self::Deliveries))
+                .unwrap_or(Self::Unknown);
         }
         let direct = |event: &Value| {
             event
@@ -72,7 +80,7 @@ impl Delivery {
         let attributes = record.sns.message_attributes.into_iter();
         Some(Self {
             message_id: Some(record.sns.message_id),
-            topic_arn: Some(record.sns.topic_arn),
+            came_by: Some(record.sns.topic_arn),
             body: record.sns.message,
             attributes: attributes.map(|(name, attribute)| (name, attribute.value)).collect(),
         })

@@ -1,5 +1,8 @@
 //! The orchestrator: one invocation, from its payload to the answer.
 
+use std::time::{Duration, Instant};
+
+use aws_lambda_events::sqs::SqsBatchResponse;
 use bellwire_ledger::{ClaimOutcome, End, Ledger, LedgerError, Start, State};
 use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::{Envelope, EventContext};
@@ -10,11 +13,13 @@ use bellwire_telemetry::semconv::{
     MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, MESSAGING_SYSTEM_SNS, RPC_METHOD, RPC_SYSTEM_NAME,
 };
 use bellwire_telemetry::{context_of, mark_failed, set_parent};
+use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::Value;
-use tracing::{Instrument as _, Span, info, info_span};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::announce::{AnnounceError, Topic, started_event};
+use crate::batch::{Queued, answer_of, lanes_of};
 use crate::claim::{Claims, FetchError};
 use crate::decode::{Delivery, Invocation, check_payload};
 use crate::matching::{EndedRun, matching};
@@ -22,6 +27,13 @@ use crate::model::{CompiledTrigger, Model};
 use crate::plan::plan_start_or_point;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::start::{StartError, StepFunctions};
+
+/// Messages or groups of a batch that are handled side by side.
+const LANES_MAX: usize = 10;
+
+/// The part of an invocation's time after which no message of a batch is begun: were
+/// Lambda to end it, all of the batch would come back, handled or not.
+const BEGIN_UNTIL: f64 = 0.75;
 
 /// The AWS clients that the handler calls with.
 #[derive(Debug, Clone)]
@@ -105,31 +117,68 @@ impl Handler {
     }
 
     /// Handles one invocation. Once it answers `Ok`, each event in it was
-    /// started, known, or put aside, for each trigger that it matched.
+    /// started, known, or put aside, for each trigger that it matched; but for those
+    /// of a batch of the work queue that the answer names, which come back.
     ///
     /// # Errors
     ///
     /// The first of the errors after which the invocation must be repeated;
     /// what did not fail was done all the same.
-    pub async fn handle(&self, payload: &Value, moment: Moment) -> Result<(), HandlerError> {
-        let deliveries = match Invocation::decode(payload) {
-            Invocation::Sweep => return self.sweep(moment).await,
-            Invocation::Deliveries(deliveries) => deliveries,
+    pub async fn handle(
+        &self,
+        payload: &Value,
+        moment: Moment,
+    ) -> Result<Option<SqsBatchResponse>, HandlerError> {
+        let mut result = Ok(());
+        match Invocation::decode(payload) {
+            Invocation::Sweep => result = self.sweep(moment).await,
+            Invocation::Batch(batch) => return Ok(Some(self.deliver_batch(batch, moment).await)),
+            Invocation::Deliveries(deliveries) => {
+                for delivery in &deliveries {
+                    result = result.and(self.deliver(delivery, moment.now).await);
+                }
+            }
             Invocation::Unknown => {
                 let unknown = Delivery { body: payload.to_string(), ..Delivery::default() };
-                let message = "neither an SNS notification, nor an event, nor the sweep's call";
+                let message = "neither an SNS notification, nor a batch of the work queue, nor an event, nor the sweep's call";
                 let reason = DeadReason::Undecodable;
-                return Ok(self
-                    .quarantine
-                    .put(&unknown, None, reason, message, moment.now)
-                    .await?);
+                self.quarantine.put(&unknown, None, reason, message, moment.now).await?;
             }
-        };
-        let mut result = Ok(());
-        for delivery in &deliveries {
-            result = result.and(self.deliver(delivery, moment.now).await);
         }
-        result
+        result.map(|()| None)
+    }
+
+    /// Handles a batch, groups side by side; answers with what must come back.
+    async fn deliver_batch(&self, batch: Vec<Queued>, moment: Moment) -> SqsBatchResponse {
+        let begun = Instant::now();
+        let time = Duration::try_from(moment.deadline.duration_since(moment.now));
+        let begin_until = begun + time.unwrap_or_default().mul_f64(BEGIN_UNTIL);
+        let lanes = lanes_of(batch).into_iter();
+        let failed = lanes.map(|lane| self.deliver_lane(lane, moment.now, begin_until));
+        let failed: Vec<Vec<String>> = stream::iter(failed).buffered(LANES_MAX).collect().await;
+        answer_of(failed.concat())
+    }
+
+    /// Handles the messages of a group in order, up to the first that fails; answers
+    /// with that and all behind it.
+    async fn deliver_lane(
+        &self,
+        lane: Vec<Queued>,
+        now: Timestamp,
+        begin_until: Instant,
+    ) -> Vec<String> {
+        let mut done = 0;
+        for queued in &lane {
+            if Instant::now() >= begin_until {
+                warn!("the batch ran out of time: what is left of it comes back");
+                break;
+            }
+            if self.deliver(&queued.delivery, now).await.is_err() {
+                break;
+            }
+            done += 1;
+        }
+        lane.into_iter().skip(done).map(|queued| queued.item_id).collect()
     }
 
     async fn deliver(&self, delivery: &Delivery, now: Timestamp) -> Result<(), HandlerError> {

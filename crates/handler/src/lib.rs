@@ -3,6 +3,8 @@
 //! In the order in which data flows:
 //!
 //! ```text
+//! batch (of the work queue: what fails comes back)
+//!    │
 //! decode ─► matching ─► plan ─► claim ─► start ─► announce ─► record
 //!    │          └─► close (a completion ends its start)
 //!    └─► quarantine (what can never be handled)          sweep (once a minute: what is due)
@@ -10,8 +12,9 @@
 //!
 //! An event that travelled without its payload gets it before `matching`: `claim`.
 //!
-//! [`decode`], [`matching`] and [`plan`] are pure: no client and no clock.
+//! [`batch`], [`decode`], [`matching`] and [`plan`] are pure: no client and no clock.
 
+pub mod batch;
 pub mod decode;
 pub mod matching;
 pub mod plan;

@@ -42,7 +42,7 @@ impl Quarantine {
         let mut letter =
             DeadLetter::new(reason, message, Hop::Handler, delivery.body.as_bytes(), now);
         letter.trigger = trigger.map(str::to_owned);
-        letter.source.clone_from(&delivery.topic_arn);
+        letter.source.clone_from(&delivery.came_by);
         letter.id.clone_from(&delivery.message_id);
         letter.traceparent = delivery.attributes.get("traceparent").cloned();
         letter.attributes.clone_from(&delivery.attributes);

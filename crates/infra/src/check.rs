@@ -4,8 +4,7 @@
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::limits::STARTS_PER_DAY_DEFAULT;
 use bellwire_schema::workflow::{
-    Delivery, Guards, Protocol, Source, SourceKind, Subscriber, Target, TopicKind, Trigger, Via,
-    Workflow,
+    Guards, Protocol, Source, SourceKind, Subscriber, Target, Trigger, Via, Workflow,
 };
 
 use crate::desired::function_references;
@@ -33,15 +32,6 @@ pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), 
 
 fn parts(workflow: &Workflow) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut later = |is_there: bool, place: &str, cause: &str| {
-        if is_there {
-            problems.push(Problem::new(place, cause, LATER));
-        }
-    };
-    let is_fifo = workflow.topic.kind == TopicKind::Fifo;
-    later(is_fifo, "topic", "`kind = \"fifo\"`");
-    let is_queued = workflow.handler.delivery == Delivery::Queued;
-    later(is_queued, "handler", "`delivery = \"queued\"`");
     if workflow.triggers.is_empty() {
         let remedy = "add a [[trigger]]: without one nothing ever starts";
         problems.push(Problem::new("workflow", "it has no triggers", remedy));

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwire_schema::EventType;
 use bellwire_schema::completion::Watch;
 use bellwire_schema::workflow::{
-    Protocol, PublisherRun, S3Source, SourceKind, StateMachine as Machine, Subscriber, Target,
-    Workflow,
+    Delivery, Protocol, PublisherRun, S3Source, SourceKind, StateMachine as Machine, Subscriber,
+    Target, TopicKind, Workflow,
 };
 use serde_json::{Value, json};
 
@@ -59,6 +59,14 @@ const RECEIVE_WAIT_S: u32 = 20;
 /// once: this count guards only against a publisher that cannot settle.
 /// Source: Amazon SQS API reference, `SetQueueAttributes`: 1 to 1,000.
 const RECEIVES_MAX: u32 = 1_000;
+/// Handlers that take batches from the work queue together, at most. Each works on
+/// ten messages side by side, which is more starts a second than Step Functions
+/// takes in most regions.
+const HANDLERS_MAX: u32 = 16;
+/// How often the work queue offers a message before it is dead. What can never be
+/// handled the handler puts aside at once; an outage of what it calls may last ten
+/// hours, at the handler's default timeout. On FIFO a group waits as long.
+const WORK_RECEIVES_MAX: u32 = 100;
 /// Lambda's own default and most: two further tries, within six hours.
 const RETRIES_MAX: u32 = 2;
 const EVENT_AGE_MAX_S: u32 = 6 * 3_600;
@@ -126,6 +134,18 @@ impl Desired<'_> {
         self.owner.place.queue_arn(&self.owner.deployment.dead_queue())
     }
 
+    fn is_queued(&self) -> bool {
+        self.workflow.handler.delivery == Delivery::Queued
+    }
+
+    fn work_queue(&self) -> String {
+        self.owner.deployment.work_queue(self.workflow.topic.kind)
+    }
+
+    fn work_queue_id(&self) -> ResourceId {
+        ResourceId::new(Kind::Queue, self.work_queue())
+    }
+
     fn handler_alias_id(&self) -> ResourceId {
         alias_id(&self.owner.deployment.handler())
     }
@@ -163,12 +183,25 @@ impl Desired<'_> {
             policy: Value::Null,
             tags: self.owner.tags(),
         };
-        let dead_queue = Queue {
+        let topic_arn = self.topic_arn();
+        let (undelivered, work) = (topic_dead_queue(self.owner, self.workflow), self.work_queue());
+        let is_shared = undelivered == dead;
+        let dead_queue = |name: &str, redrive_from: Vec<&str>, policy: Value| Queue {
             visibility_timeout_s: DEAD_VISIBILITY_S,
-            redrive_from: vec![place.queue_arn(&ingest)],
-            policy: policy::dead_queue(self.owner, &self.topic_arn(), &rules),
-            ..queue(&dead)
+            redrive_from: redrive_from.into_iter().map(|name| place.queue_arn(name)).collect(),
+            policy,
+            ..queue(name)
         };
+        let mut redriving = vec![ingest.as_str()];
+        redriving.extend((self.is_queued() && is_shared).then_some(work.as_str()));
+        let topic = is_shared.then_some(topic_arn.as_str());
+        let policy = policy::dead_queue(self.owner, &place.queue_arn(&dead), topic, &rules);
+        let mut queues = vec![dead_queue(&dead, redriving, policy)];
+        if !is_shared {
+            let arn = place.queue_arn(&undelivered);
+            let policy = policy::dead_queue(self.owner, &arn, Some(&topic_arn), &[]);
+            queues.push(dead_queue(&undelivered, vec![&work], policy));
+        }
         let redrive =
             Redrive { dead_queue_arn: place.queue_arn(&dead), receives_max: RECEIVES_MAX };
         let ingest_queue = Queue {
@@ -176,8 +209,23 @@ impl Desired<'_> {
             policy: policy::ingest_queue(self.owner, &buckets, &rules),
             ..queue(&ingest)
         };
-        self.add(Properties::Queue(dead_queue), vec![]);
+        let work_queue = Queue {
+            visibility_timeout_s: hidden_for_lambda_s(self.workflow.handler.timeout_s),
+            redrive: Some(Redrive {
+                dead_queue_arn: place.queue_arn(&undelivered),
+                receives_max: WORK_RECEIVES_MAX,
+            }),
+            policy: policy::work_queue(&place.queue_arn(&work), &topic_arn),
+            ..queue(&work)
+        };
+        for dead in queues {
+            self.add(Properties::Queue(dead), vec![]);
+        }
         self.add(Properties::Queue(ingest_queue), vec![self.dead_queue_id()]);
+        if self.is_queued() {
+            let depends_on = vec![ResourceId::new(Kind::Queue, undelivered)];
+            self.add(Properties::Queue(work_queue), depends_on);
+        }
     }
 
     fn buckets(&mut self) {
@@ -423,7 +471,9 @@ impl Desired<'_> {
         };
         let machines = machines_started(self.owner, self.workflow);
         let policy = policy::handler(self.owner, self.workflow, &machines);
-        self.function(function, policy, settings.log_retention_days, vec![]);
+        // Lambda refuses a timeout that is longer than its queue hides messages.
+        let queue = self.is_queued().then(|| self.work_queue_id());
+        self.function(function, policy, settings.log_retention_days, queue.into_iter().collect());
         // A version goes live when all that it starts and writes to is there.
         let machines = self.resources.iter().map(Resource::id);
         let mut before: Vec<ResourceId> =
@@ -439,10 +489,26 @@ impl Desired<'_> {
         };
         let depends_on = vec![self.handler_alias_id(), self.dead_queue_id()];
         self.add(Properties::InvokeConfig(config), depends_on);
-        let topic_arn = self.topic_arn();
         let sweep_arn = self.owner.place.rule_arn(&self.owner.deployment.rule("sweep"));
-        self.permission("bellwire-sns", "sns.amazonaws.com", topic_arn);
         self.permission("bellwire-sweep", "events.amazonaws.com", sweep_arn);
+        match self.is_queued() {
+            true => self.work(&name),
+            false => self.permission("bellwire-sns", "sns.amazonaws.com", self.topic_arn()),
+        }
+    }
+
+    /// What takes the work queue's messages to the handler.
+    fn work(&mut self, handler: &str) {
+        let mapping = EventSourceMapping::new(
+            self.owner.place.queue_arn(&self.work_queue()),
+            self.owner.alias_arn(handler),
+            BATCH_WITHOUT_WINDOW_MAX,
+            self.owner.tags(),
+        );
+        let mapping = EventSourceMapping { concurrency_max: Some(HANDLERS_MAX), ..mapping };
+        let role = ResourceId::new(Kind::Role, handler);
+        let depends_on = vec![self.handler_alias_id(), role, self.work_queue_id()];
+        self.add(Properties::EventSourceMapping(mapping), depends_on);
     }
 
     fn permission(&mut self, sid: &str, principal: &str, source_arn: String) {
@@ -531,7 +597,13 @@ impl Desired<'_> {
 
     fn subscriptions(&mut self) {
         for subscription in subscriptions(self.owner, self.workflow) {
-            let mut depends_on = vec![self.topic_id(), self.dead_queue_id()];
+            let undelivered = topic_dead_queue(self.owner, self.workflow);
+            let mut depends_on = vec![self.topic_id(), ResourceId::new(Kind::Queue, undelivered)];
+            if self.is_queued()
+                && subscription.endpoint == self.owner.place.queue_arn(&self.work_queue())
+            {
+                depends_on.push(self.work_queue_id());
+            }
             if subscription.endpoint == self.owner.alias_arn(&self.owner.deployment.handler()) {
                 let handler = self.owner.deployment.handler();
                 depends_on.push(self.handler_alias_id());
@@ -563,10 +635,19 @@ pub(crate) fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscript
         endpoint,
         filter_policy,
         filter_scope: "MessageAttributes".to_owned(),
-        dead_queue_arn: Some(owner.place.queue_arn(&owner.deployment.dead_queue())),
+        is_raw: false,
+        dead_queue_arn: Some(owner.place.queue_arn(&topic_dead_queue(owner, workflow))),
     };
-    let handler = owner.alias_arn(&owner.deployment.handler());
-    let handler = subscription("lambda", handler, pushdown::handler_filter(workflow));
+    let filter = pushdown::handler_filter(workflow);
+    let handler = match workflow.handler.delivery {
+        Delivery::Direct => {
+            subscription("lambda", owner.alias_arn(&owner.deployment.handler()), filter)
+        }
+        Delivery::Queued => {
+            let work = owner.place.queue_arn(&owner.deployment.work_queue(workflow.topic.kind));
+            Subscription { is_raw: true, ..subscription("sqs", work, filter) }
+        }
+    };
     let others = workflow.subscribers.iter().map(|subscriber: &Subscriber| {
         let protocol = match subscriber.protocol {
             Protocol::Email => "email",
@@ -578,6 +659,17 @@ pub(crate) fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscript
         subscription(protocol, subscriber.endpoint.clone(), filter)
     });
     [handler].into_iter().chain(others).collect()
+}
+
+/// The name of the queue where goes what the topic or the work queue could not
+/// deliver: what is FIFO redrives into FIFO queues only.
+/// Source: Amazon SNS developer guide, "Amazon SNS dead-letter queues"; Amazon SQS
+/// developer guide, "Using dead-letter queues in Amazon SQS".
+fn topic_dead_queue(owner: &Owner, workflow: &Workflow) -> String {
+    match workflow.topic.kind {
+        TopicKind::Standard => owner.deployment.dead_queue(),
+        TopicKind::Fifo => owner.deployment.fifo_dead_queue(),
+    }
 }
 
 /// The S3 sources, by bucket, each with its name.
@@ -635,8 +727,13 @@ fn machines_watched(owner: &Owner, workflow: &Workflow) -> Vec<String> {
 fn ingest_visibility_s(workflow: &Workflow) -> u32 {
     match workflow.publisher.run {
         PublisherRun::Sidecar => INGEST_VISIBILITY_S,
-        PublisherRun::Lambda => VISIBILITY_PER_TIMEOUT.saturating_mul(workflow.publisher.timeout_s),
+        PublisherRun::Lambda => hidden_for_lambda_s(workflow.publisher.timeout_s),
     }
+}
+
+/// How long a queue hides a message from others while a function has it, in seconds.
+fn hidden_for_lambda_s(timeout_s: u32) -> u32 {
+    VISIBILITY_PER_TIMEOUT.saturating_mul(timeout_s)
 }
 
 /// The names of the rules that fill the ingest queue.

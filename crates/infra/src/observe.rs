@@ -235,8 +235,10 @@ async fn listening(
     let Some(topic) = wanted.first().map(|subscription| &subscription.topic_arn) else {
         return Ok(subscription::Listening::default());
     };
-    let dead_queue = owner.place.queue_arn(&owner.deployment.dead_queue());
-    subscription::observe_all(aws, topic, &dead_queue, &wanted).await
+    let deployment = &owner.deployment;
+    let dead_queues = [deployment.dead_queue(), deployment.fifo_dead_queue()];
+    let dead_queues = dead_queues.map(|name| owner.place.queue_arn(&name));
+    subscription::observe_all(aws, topic, &dead_queues, &wanted).await
 }
 
 /// Our entries in the buckets of the plan, in those that are ours, and in those

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bellwire_ledger::{BY_DUE_INDEX, BY_RUN_INDEX};
 use bellwire_schema::workflow::{
-    Access, AccessVerb, ClaimCheck, ContextFrom, PublisherRun, SourceKind, Workflow,
+    Access, AccessVerb, ClaimCheck, ContextFrom, Delivery, PublisherRun, SourceKind, Workflow,
 };
 use serde_json::{Map, Value, json};
 
@@ -168,24 +168,34 @@ pub(crate) fn buckets_of(ingest_policy: &Value) -> Vec<String> {
     sources.filter_map(|arn| Some(arn.as_str()?.split(":::").nth(1)?.to_owned())).collect()
 }
 
-/// The dead queue's: what the topic and the rules could not deliver.
-#[must_use]
-pub fn dead_queue(owner: &Owner, topic: &str, rules: &[String]) -> Value {
-    let queue = owner.place.queue_arn(&owner.deployment.dead_queue());
-    let redrive = json!({
-        "Sid": "TopicRedrives",
+fn topic_may_send(sid: &str, queue: &str, topic: &str) -> Value {
+    json!({
+        "Sid": sid,
         "Effect": "Allow",
         "Principal": {"Service": "sns.amazonaws.com"},
         "Action": "sqs:SendMessage",
         "Resource": queue,
         "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-    });
-    let mut statements = vec![redrive];
+    })
+}
+
+/// A dead queue's: what the topic, where it may, and the rules could not deliver.
+#[must_use]
+pub fn dead_queue(owner: &Owner, queue: &str, topic: Option<&str>, rules: &[String]) -> Value {
+    let redrives = topic.map(|topic| topic_may_send("TopicRedrives", queue, topic));
+    let mut statements: Vec<Value> = redrives.into_iter().collect();
     if !rules.is_empty() {
-        statements.push(rules_may_send(owner, &queue, rules));
+        statements.push(rules_may_send(owner, queue, rules));
     }
-    statements.push(tls_only("sqs:*", &[queue]));
+    statements.push(tls_only("sqs:*", &[queue.to_owned()]));
     document(&statements)
+}
+
+/// The work queue's: the topic alone fills it.
+#[must_use]
+pub fn work_queue(queue: &str, topic: &str) -> Value {
+    let delivers = topic_may_send("TopicDelivers", queue, topic);
+    document(&[delivers, tls_only("sqs:*", &[queue.to_owned()])])
 }
 
 /// The policy of a bucket of ours.
@@ -354,6 +364,13 @@ pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) ->
             .collect();
         statements.push(allow("Start", &["states:StartExecution"], state_machines));
         statements.push(allow("AskAfterRuns", &["states:DescribeExecution"], &executions));
+    }
+    if workflow.handler.delivery == Delivery::Queued {
+        // What Lambda calls for it. Source: AWS Lambda developer guide, "Creating and
+        // configuring an Amazon SQS event source mapping", on the execution role.
+        let take = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
+        let work = place.queue_arn(&deployment.work_queue(workflow.topic.kind));
+        statements.push(allow("TakeWork", &take, &[work]));
     }
     if let Some(check) = &workflow.claim_check {
         statements.extend(read_claims(owner, check));

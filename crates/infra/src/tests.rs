@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bellwire_schema::fifo::is_fifo;
 use bellwire_schema::workflow::{
-    ClaimCheck, CompletionSource, Protocol, PublisherRun, Source, SourceKind, Subscriber, Workflow,
+    ClaimCheck, CompletionSource, Delivery, Protocol, PublisherRun, Source, SourceKind, Subscriber,
+    TopicKind, Workflow,
 };
 use bellwire_schema::{EventType, Stage};
 use proptest::prelude::*;
@@ -373,10 +375,101 @@ fn the_longest_pattern_fits() {
     }
 }
 
+/// The same workflow, through a work queue.
+fn queued(kind: TopicKind) -> Workflow {
+    let mut workflow = workflow();
+    workflow.topic.kind = kind;
+    workflow.handler.delivery = Delivery::Queued;
+    workflow
+}
+
+#[test]
+fn the_plan_that_puts_a_work_queue_before_the_handler() {
+    let world = world_of(&workflow(), &inputs());
+    let desired = desired_of(&queued(TopicKind::Standard), &inputs());
+    let plan = diff(&owner(), &desired, &world).expect("no problems");
+    insta::assert_snapshot!("queued_plan", plan);
+}
+
+#[test]
+fn the_plan_that_makes_a_workflow_fifo() {
+    let world = world_of(&workflow(), &inputs());
+    let workflow = queued(TopicKind::Fifo);
+    check(&owner(), &workflow, &inputs()).unwrap_or_else(|problems| panic!("{problems}"));
+    let plan = diff(&owner(), &desired_of(&workflow, &inputs()), &world).expect("no problems");
+    insta::assert_snapshot!("fifo_plan", plan);
+}
+
+/// What is FIFO redrives into FIFO queues only, and what S3 and rules fill, or what
+/// EventBridge and Lambda put aside, is standard.
+#[test]
+fn fifo_and_standard_meet_where_aws_lets_them() {
+    for kind in [TopicKind::Standard, TopicKind::Fifo] {
+        let workflow = queued(kind);
+        let has_fifo = kind == TopicKind::Fifo;
+        for resource in desired_of(&workflow, &inputs()) {
+            match &resource.properties {
+                Properties::Topic(topic) => assert_eq!(is_fifo(&topic.name), has_fifo),
+                Properties::Queue(queue) => {
+                    let dead = queue.redrive.as_ref().map(|redrive| &redrive.dead_queue_arn);
+                    assert!(dead.is_none_or(|arn| is_fifo(arn) == is_fifo(&queue.name)));
+                    let from = queue.redrive_from.iter();
+                    assert!(from.clone().all(|arn| is_fifo(arn) == is_fifo(&queue.name)));
+                    let is_notified = queue.name == owner().deployment.ingest_queue();
+                    assert!(!is_notified || !is_fifo(&queue.name));
+                }
+                Properties::Subscription(subscription) => {
+                    let dead = subscription.dead_queue_arn.as_deref().expect("one");
+                    assert_eq!(is_fifo(dead), has_fifo);
+                    let is_ours = subscription.endpoint.contains(":wine-work");
+                    assert_eq!(subscription.is_raw, is_ours);
+                    assert!(subscription.protocol != "lambda");
+                }
+                Properties::Rule(rule) => {
+                    let dead = rule.targets.values().filter_map(|one| one.dead_queue_arn.as_ref());
+                    assert!(dead.into_iter().all(|arn| !is_fifo(arn)));
+                }
+                Properties::InvokeConfig(config) => {
+                    assert!(config.on_failure_arn.as_deref().is_some_and(|arn| !is_fifo(arn)));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A message must stay hidden while Lambda tries again, and only the handler takes it.
+#[test]
+fn the_work_queue_is_the_handler_s_alone() {
+    let workflow = queued(TopicKind::Fifo);
+    let desired = desired_of(&workflow, &inputs());
+    let work = owner().place.queue_arn("wine-work.fifo");
+    let mut found = 0;
+    for resource in &desired {
+        match &resource.properties {
+            Properties::Queue(queue) if queue.arn == work => {
+                assert_eq!(queue.visibility_timeout_s, 6 * workflow.handler.timeout_s);
+                assert!(queue.policy.to_string().contains(":wine.fifo"), "{}", queue.policy);
+                found += 1;
+            }
+            Properties::Role(role) => {
+                let takes = role.policy.to_string().contains(&work);
+                assert_eq!(takes, role.name == owner().deployment.handler(), "{}", role.name);
+                found += usize::from(takes);
+            }
+            Properties::EventSourceMapping(mapping) => {
+                assert_eq!((&mapping.queue_arn, mapping.reports_failures), (&work, true));
+                found += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(found, 3);
+}
+
 #[test]
 fn everything_in_the_way_is_said_at_once() {
     let (mut workflow, inputs) = (workflow(), inputs());
-    workflow.topic.kind = bellwire_schema::workflow::TopicKind::Fifo;
     workflow.functions[0].name = "train".to_owned();
     workflow.triggers[0].guards.max_concurrent = Some(1);
     workflow.triggers[1].target =
@@ -405,6 +498,10 @@ fn any_workflow() -> impl Strategy<Value = (Workflow, Inputs)> {
     (triggers, any::<(bool, bool, bool, bool, bool)>(), 1..5_u32).prop_map(
         |(triggers, (with_source, is_made, is_told, has_worker, is_function), setting)| {
             let (mut workflow, mut inputs) = (workflow(), inputs());
+            if setting > 2 {
+                let kind = if is_function { TopicKind::Standard } else { TopicKind::Fifo };
+                workflow = queued(kind);
+            }
             workflow.triggers.retain(|trigger| triggers.contains(&trigger.name.as_str()));
             inputs.definitions.retain(|name, _| triggers.contains(&name.as_str()));
             if !has_worker {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bellwire_schema::Deployment;
 use bellwire_schema::names::parse_environment;
-use bellwire_schema::workflow::{Problems, TopicKind, Workflow, read};
+use bellwire_schema::workflow::{Problems, Workflow, read};
 use clap::{Parser, ValueEnum};
 
 use crate::ingest::Listen;
@@ -329,10 +329,6 @@ impl Found {
             Err(problems) => {
                 self.workflow_problems = Some(problems);
                 None
-            }
-            Ok(workflow) if workflow.topic.kind == TopicKind::Fifo => {
-                let cause = "the topic is of kind \"fifo\"".to_owned();
-                self.wrong("--workflow", cause, "this version publishes to standard topics only")
             }
             Ok(workflow) => Some(workflow),
         }

@@ -317,3 +317,40 @@ async fn an_event_that_no_trigger_wants_starts_nothing() {
     world.assert_no_dead_letter().await;
     assert_eq!(world.rows().await.len(), 0);
 }
+
+/// Of a message group, what is behind a failure comes back with it; what can never be
+/// handled is put aside, and its group goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_only_what_failed_comes_back_and_its_group_behind_it() {
+    let world = World::new().await;
+    world.delete_bucket().await;
+    let lost = pointer(requested("e-2"), &format!("s3://{}/claims/e-2", world::BUCKET));
+    let queued = [
+        ("q-1", "a", requested("e-1").to_json()),
+        ("q-2", "a", lost.to_json()),
+        ("q-3", "b", "garbage".to_owned()),
+        ("q-4", "a", requested("e-4").to_json()),
+        ("q-5", "b", requested("e-5").to_json()),
+    ];
+    let answer = world.handler.handle(&world::batch(&queued), moment_at(0)).await.unwrap();
+    let failed = answer.unwrap().batch_item_failures;
+    let failed: Vec<_> = failed.iter().map(|item| item.item_identifier.as_str()).collect();
+    assert_eq!(failed, ["q-2", "q-4"]);
+    assert_eq!(world.executions("collect").await.len(), 2);
+    assert_eq!(world.dead_letter().await.reason, DeadReason::Undecodable);
+
+    let again = world.handler.handle(&world::batch(&queued[3..]), moment_at(1)).await.unwrap();
+    assert_eq!(again.unwrap().batch_item_failures, []);
+    assert_eq!(world.executions("collect").await.len(), 3, "e-5 is a duplicate");
+}
+
+/// No message is begun that Lambda might end: it comes back with the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_without_time_comes_back() {
+    let world = World::new().await;
+    let queued = [("q-1", "a", requested("e-1").to_json())];
+    let moment = Moment { deadline: moment_at(0).now, ..moment_at(0) };
+    let answer = world.handler.handle(&world::batch(&queued), moment).await.unwrap();
+    assert_eq!(answer.unwrap().batch_item_failures.len(), 1);
+    assert_eq!(world.executions("collect").await.len(), 0);
+}

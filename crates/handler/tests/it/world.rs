@@ -123,6 +123,19 @@ pub(crate) fn sns(message: &str) -> Value {
     }] })
 }
 
+/// What Lambda invokes the function with for messages of a FIFO queue: id, group, body.
+pub(crate) fn batch(queued: &[(&str, &str, String)]) -> Value {
+    let record = |(id, group, body): &(&str, &str, String)| {
+        json!({
+            "messageId": id, "receiptHandle": "r", "body": body, "messageAttributes": {},
+            "attributes": { "MessageGroupId": group, "ApproximateReceiveCount": "1" },
+            "eventSource": "aws:sqs", "awsRegion": bellwire_local::REGION,
+            "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:wine-work.fifo",
+        })
+    };
+    json!({ "Records": queued.iter().map(record).collect::<Vec<_>>() })
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         let cloud = LocalCloud::for_tests();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use aws_sdk_lambda::types::{
     EventSourceMappingConfiguration as Configuration, FunctionResponseType, ScalingConfig,
 };
+use bellwire_schema::fifo::is_fifo;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
@@ -128,10 +129,6 @@ impl EventSourceMapping {
             tags,
         }
     }
-}
-
-fn is_fifo(queue_arn: &str) -> bool {
-    queue_arn.ends_with(".fifo")
 }
 
 fn last_part(arn: &str) -> &str {

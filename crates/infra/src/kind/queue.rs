@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName as Name;
+use bellwire_schema::fifo::is_fifo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -61,7 +62,9 @@ impl Queue {
             Some(redrive) => format!(", dead after {} receives", redrive.receives_max),
             None => format!(", kept {} days", self.retention_s / 86_400),
         };
-        format!("{}, TLS only{redrive}", if self.encrypted { "encrypted" } else { "not encrypted" })
+        let fifo = if is_fifo(&self.name) { "FIFO, " } else { "" };
+        let encrypted = if self.encrypted { "encrypted" } else { "not encrypted" };
+        format!("{fifo}{encrypted}, TLS only{redrive}")
     }
 
     fn attributes(&self) -> HashMap<Name, String> {
@@ -168,8 +171,12 @@ fn messages_in(attributes: &HashMap<Name, String>) -> Option<String> {
 }
 
 pub(crate) async fn create(aws: &Aws, queue: &Queue) -> Result<(), CallError> {
-    let attributes: HashMap<Name, String> =
+    let mut attributes: HashMap<Name, String> =
         queue.attributes().into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    if is_fifo(&queue.name) {
+        // Only a new queue can be made FIFO.
+        attributes.insert(Name::FifoQueue, "true".to_owned());
+    }
     let create = async || {
         aws.sqs
             .create_queue()

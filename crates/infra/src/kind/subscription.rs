@@ -29,6 +29,9 @@ pub struct Subscription {
     pub filter_policy: Value,
     /// `MessageAttributes` or `MessageBody`: what the policy looks at.
     pub filter_scope: String,
+    /// Whether a queue gets the message as it was published, with its attributes,
+    /// rather than in SNS's wrapping.
+    pub is_raw: bool,
     /// The ARN of the queue where what could not be delivered goes.
     pub dead_queue_arn: Option<String>,
 }
@@ -75,7 +78,7 @@ pub(crate) struct Listening {
 pub(crate) async fn observe_all(
     aws: &Aws,
     topic_arn: &str,
-    dead_queue_arn: &str,
+    dead_queue_arns: &[String],
     wanted: &[&Subscription],
 ) -> Result<Listening, CallError> {
     let mut listening = Listening::default();
@@ -93,7 +96,7 @@ pub(crate) async fn observe_all(
         let is_ours = |observed: &Observed| {
             twin.is_some()
                 || matches!(&observed.properties, Properties::Subscription(found)
-                    if found.dead_queue_arn.as_deref() == Some(dead_queue_arn))
+                    if found.dead_queue_arn.as_ref().is_some_and(|arn| dead_queue_arns.contains(arn)))
         };
         match observed {
             Some(observed) if is_ours(&observed) => listening.ours.push(observed),
@@ -153,6 +156,7 @@ async fn attributes_of(
         endpoint: listed.endpoint().unwrap_or_default().to_owned(),
         filter_policy: if has_filter { filter } else { Value::Null },
         filter_scope: if scope.is_empty() { "MessageAttributes" } else { scope }.to_owned(),
+        is_raw: text("RawMessageDelivery") == "true",
         dead_queue_arn: redrive["deadLetterTargetArn"].as_str().map(str::to_owned),
     }))))
 }
@@ -170,6 +174,7 @@ pub(crate) async fn create(aws: &Aws, subscription: &Subscription) -> Result<(),
         ("FilterPolicyScope", subscription.filter_scope.clone()),
         ("FilterPolicy", subscription.filter()),
         ("RedrivePolicy", subscription.redrive()),
+        ("RawMessageDelivery", if subscription.is_raw { "true" } else { "" }.to_owned()),
     ];
     let attributes = attributes.into_iter().filter(|(_, value)| !value.is_empty());
     aws.sns
@@ -208,6 +213,11 @@ pub(crate) async fn update(
             "RedrivePolicy",
             subscription.redrive(),
             subscription.dead_queue_arn != observed.dead_queue_arn,
+        ),
+        (
+            "RawMessageDelivery",
+            subscription.is_raw.to_string(),
+            subscription.is_raw != observed.is_raw,
         ),
     ];
     for (name, value, _) in changes.into_iter().filter(|(_, _, changed)| *changed) {

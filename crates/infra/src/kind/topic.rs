@@ -1,6 +1,7 @@
 //! SNS topics.
 
 use aws_sdk_sns::types::Tag;
+use bellwire_schema::fifo::is_fifo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ pub struct Topic {
 impl Topic {
     pub(crate) fn summary(&self) -> String {
         let encrypted = if self.kms_key.is_empty() { "not encrypted" } else { "encrypted" };
-        format!("{encrypted}, TLS only")
+        format!("{}{encrypted}, TLS only", if is_fifo(&self.name) { "FIFO, " } else { "" })
     }
 
     fn attributes(&self) -> [(&'static str, String); 3] {
@@ -77,10 +78,14 @@ pub(crate) async fn observe(
 
 pub(crate) async fn create(aws: &Aws, topic: &Topic) -> Result<(), CallError> {
     let attributes = topic.attributes().map(|(key, value)| (key.to_owned(), value));
+    // Only a new topic can be made FIFO. Who publishes says what is a duplicate.
+    let fifo = [("FifoTopic", "true"), ("ContentBasedDeduplication", "false")];
+    let fifo = fifo.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let fifo = is_fifo(&topic.name).then_some(fifo).into_iter().flatten();
     aws.sns
         .create_topic()
         .name(&topic.name)
-        .set_attributes(Some(attributes.into()))
+        .set_attributes(Some(attributes.into_iter().chain(fifo).collect()))
         .set_tags(Some(topic.tags.iter().map(|(key, value)| tag(key, value)).collect()))
         .send()
         .await

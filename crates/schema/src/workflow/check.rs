@@ -151,7 +151,7 @@ fn collisions(named: &[Named<'_, '_>]) {
     }
 }
 
-/// What AWS refuses of FIFO topics.
+/// What AWS refuses of FIFO topics, and what would not keep their order.
 fn fifo(tables: &Tables<'_>) {
     let topic = tables.topic.value.as_ref();
     if topic.is_none_or(|topic| topic.kind != TopicKind::Fifo) {
@@ -170,6 +170,14 @@ fn fifo(tables: &Tables<'_>) {
         } else {
             tables.topic.section.fault_of("kind", fault);
         }
+    }
+    let publisher = &tables.publisher;
+    if publisher.value.as_ref().is_some_and(|publisher| publisher.run == PublisherRun::Lambda) {
+        let fault = Fault::new(
+            "Lambda runs publishers side by side, which would not keep a group's order",
+            "set `run = \"sidecar\"`, or make the topic standard",
+        );
+        publisher.section.fault_of("run", fault);
     }
     for (item, _) in s3_sources(tables).filter(|(_, s3)| s3.via == Via::Topic) {
         let fault =

@@ -146,7 +146,7 @@ pub(super) const TOPIC: TableKeys = TableKeys {
             "kind",
             "a string",
             Default("\"standard\""),
-            "`standard`, or `fifo`: in order within a dataset. FIFO takes `delivery = \"queued\"`, no source with `via = \"topic\"`, and subscribers by SQS only.",
+            "`standard`, or `fifo`: in order within a group, which is a dataset where events have no `partitionkey`. FIFO takes `delivery = \"queued\"`, a publisher that runs as a sidecar, no source with `via = \"topic\"`, and subscribers by SQS only.",
         ),
         key(
             "display_name",

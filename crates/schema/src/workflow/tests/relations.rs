@@ -90,7 +90,14 @@ fn fifo_refuses_what_aws_refuses() {
         "does not invoke",
         "set `delivery = \"queued\"` in [handler]",
     );
-    accepted("workflow = \"a\"\n[topic]\nkind = \"fifo\"\n[handler]\ndelivery = \"queued\"");
+    let fifo = "workflow = \"a\"\n[topic]\nkind = \"fifo\"\n[handler]\ndelivery = \"queued\"";
+    accepted(fifo);
+    refused(
+        &format!("{fifo}\n[publisher]\nrun = \"lambda\""),
+        "run = \"lambda\"",
+        "side by side",
+        "set `run = \"sidecar\"`",
+    );
 }
 
 #[test]
