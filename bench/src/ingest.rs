@@ -135,24 +135,34 @@ async fn post(
     accepted: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
 ) -> Result<(), IngestError> {
-    let mut answer = Vec::with_capacity(1024);
+    let mut answer = Vec::with_capacity(64 * 1024);
     while !is_over.load(Ordering::Relaxed) {
         stream.write_all(&request).await?;
         answer.clear();
-        // An answer of 202 has no body: it ends with its headers.
-        while !answer.ends_with(b"\r\n\r\n") {
+        while !is_whole(&answer) {
             if stream.read_buf(&mut answer).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
-            if answer.len() >= 12 && !answer.starts_with(b"HTTP/1.1 202") {
-                let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
-                let answer = String::from_utf8_lossy(line).into_owned();
-                return Err(IngestError::Answer { answer });
-            }
+        }
+        if !answer.starts_with(b"HTTP/1.1 202 ") {
+            let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let answer = String::from_utf8_lossy(line).into_owned();
+            return Err(IngestError::Answer { answer });
         }
         accepted.fetch_add(events, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Whether an answer has its headers, and a body as long as they say.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    answer.len() >= end + 4 + length.unwrap_or(0)
 }
 
 fn request_of(connection: usize, events: usize) -> Vec<u8> {
@@ -181,6 +191,15 @@ fn request_of(connection: usize, events: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_read_to_the_end_of_its_body() {
+        let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
+        for length in 0..answer.len() {
+            assert!(!is_whole(&answer[..length]), "{length}");
+        }
+        assert!(is_whole(answer));
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn every_event_of_a_run_is_in_the_spool() {
