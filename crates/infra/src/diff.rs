@@ -246,9 +246,12 @@ fn order(plan: &mut Plan) {
         step.after.retain(|id| steps.contains_key(id));
         if step.action == Action::Delete {
             let (rank, is_edge) = (step.id.kind.deletion_rank(), step.id.kind.is_edge());
+            let listens = step.id.kind == Kind::Subscription;
             step.after = of(&|id, action, _| match action {
                 Action::Delete => id.kind.deletion_rank() < rank,
-                _ => !is_edge,
+                // The next listener comes before the last one goes: what both hear starts
+                // once, and what neither heard would be lost.
+                _ => !is_edge || (listens && id.kind == Kind::Subscription),
             });
         } else if step.id.kind == Kind::Queue {
             let cut = of(&|id, action, is_edge| {

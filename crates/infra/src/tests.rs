@@ -16,7 +16,7 @@ use crate::desired::desired;
 use crate::diff::{destruction, diff};
 use crate::inputs::{Artifact, Inputs};
 use crate::observe::Observation;
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Step};
 use crate::resource::{Foreign, Kind, Observed, Properties, Resource, ResourceId};
 use crate::testing::{inputs, owner, workflow};
 
@@ -388,6 +388,11 @@ fn the_plan_that_puts_a_work_queue_before_the_handler() {
     let world = world_of(&workflow(), &inputs());
     let desired = desired_of(&queued(TopicKind::Standard), &inputs());
     let plan = diff(&owner(), &desired, &world).expect("no problems");
+    let at = |action: Action| {
+        let is_it = |step: &Step| step.id.kind == Kind::Subscription && step.action == action;
+        plan.steps.iter().position(is_it).expect("a step")
+    };
+    assert!(at(Action::Create) < at(Action::Delete), "nobody would listen meanwhile");
     insta::assert_snapshot!("queued_plan", plan);
 }
 
@@ -574,7 +579,7 @@ proptest! {
     ) {
         let world = world_of(&before, &before_inputs);
         let plan = plan_of(&desired_of(&after, &after_inputs), &world);
-        let goes = |step: &crate::plan::Step| {
+        let goes = |step: &Step| {
             step.action != Action::Create && step.action != Action::Update
                 && matches!(step.id.kind, Kind::Bucket | Kind::Queue | Kind::Table)
         };

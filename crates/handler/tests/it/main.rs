@@ -1,5 +1,6 @@
 //! The handler against the local cloud: real ledger, state machine, topic and dead queue.
 
+mod queued;
 mod world;
 
 use bellwire_handler::Moment;
