@@ -61,8 +61,8 @@ pub const BATCH_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Whoever comes beyond it is told to come back.
 pub const REQUESTS_MAX: usize = 256;
 
-/// What a batch, or an event for the claim check, counts for among them: as many as
-/// its body may be large.
+/// What the largest body counts for among them; a smaller one for its part, and one of
+/// unknown length for as much as it may be.
 pub const BATCH_REQUESTS: usize = BATCH_BODY_BYTES_MAX / EVENT_BODY_BYTES_MAX;
 
 /// Headers of a request.
@@ -274,17 +274,26 @@ impl Ingest {
     ) -> Result<OwnedSemaphorePermit, Problem> {
         auth::check(self.token.as_ref(), headers)?;
         check_size(headers)?;
-        let count = if self.is_large(headers, mode) { BATCH_REQUESTS } else { 1 };
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.places_of(headers, mode)).unwrap_or(u32::MAX);
         Arc::clone(&self.free).try_acquire_many_owned(count).map_err(|_| problem_of_crowd())
+    }
+
+    /// How many requests it counts for: by the length that it declares, which the server
+    /// holds it to, or else by how long it may be.
+    fn places_of(&self, headers: &HeaderMap, mode: Option<&Mode>) -> usize {
+        match declared_length(headers) {
+            Some(length) => length.div_ceil(EVENT_BODY_BYTES_MAX).clamp(1, BATCH_REQUESTS),
+            None if self.is_large(headers, mode) => BATCH_REQUESTS,
+            None => 1,
+        }
     }
 
     /// Whether a request's body may be as large as a batch's.
     fn is_large(&self, headers: &HeaderMap, mode: Option<&Mode>) -> bool {
-        let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<usize>().ok();
+        let length = declared_length(headers);
         let may_be_claimed =
-            || self.claims.is_some() && length().is_none_or(|it| it > EVENT_BODY_BYTES_MAX);
-        mode == Some(&Mode::Batch) || may_be_claimed()
+            self.claims.is_some() && length.is_none_or(|it| it > EVENT_BODY_BYTES_MAX);
+        mode == Some(&Mode::Batch) || may_be_claimed
     }
 
     /// Reads the body, and judges each event of it.
@@ -347,6 +356,10 @@ impl Ingest {
         let fit = Fit::of(envelope, self.claims.as_ref());
         fit.map(|fit| (fit, lane)).map_err(|unfit| problem_of_unfit(&unfit))
     }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
@@ -425,7 +438,7 @@ fn problem_of_claim(error: &CallError) -> Problem {
 
 fn problem_of_crowd() -> Problem {
     let detail = format!(
-        "as many requests are under way as may be, {REQUESTS_MAX} (a batch counts as {BATCH_REQUESTS}); send the event again"
+        "as many requests are under way as may be, {REQUESTS_MAX} (one of more than {EVENT_BODY_BYTES_MAX} bytes counts as up to {BATCH_REQUESTS}); send the event again"
     );
     let title = "the publisher is at work on as many requests as it takes";
     let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -315,17 +315,24 @@ async fn a_crowd_is_told_to_come_back_and_the_rest_is_answered() {
 }
 
 #[tokio::test]
-async fn a_batch_counts_for_as_many_requests_as_its_body_may_be_large() {
+async fn a_batch_counts_for_as_many_requests_as_its_body_is_large() {
     let gate = Arc::new(Semaphore::new(0));
     let server = Server::start(FakeTopic::default().gated(gate.clone())).await;
     let mut under_way = JoinSet::new();
-    for _ in 0..REQUESTS_MAX / BATCH_REQUESTS {
-        let batch = json!([requested()]).to_string();
+    let small = json!([requested()]).to_string();
+    // All but one of the largest, and as many small ones as the last place has room for.
+    let large_count = REQUESTS_MAX / BATCH_REQUESTS - 1;
+    let large = small.clone() + &" ".repeat(BATCH_BODY_BYTES_MAX - small.len());
+    let batches = vec![large; large_count].into_iter().chain(vec![small; BATCH_REQUESTS]);
+    for batch in batches {
         under_way.spawn(server.post("application/cloudevents-batch+json", batch).send());
     }
-    while server.topic.calls.lock().unwrap().len() < REQUESTS_MAX / BATCH_REQUESTS {
-        server.topic.entered.notified().await;
-    }
+    let all_in = async {
+        while server.topic.calls.lock().unwrap().len() < large_count + BATCH_REQUESTS {
+            server.topic.entered.notified().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_in).await.expect("there is room for all");
     let event = requested();
     let one_more = tokio::time::timeout(Duration::from_secs(30), server.post_event(&event));
     assert_eq!(problem(one_more.await.unwrap()).await.0, 503);
