@@ -173,15 +173,23 @@ pub async fn run(settings: &Settings, note: impl Fn(u64)) -> Result<Verdict, Cha
     while let Some(ended) = callers.join_next().await {
         ended?;
     }
-    drain(&stub, &mut victim).await?;
+    drain(&stub, &mut victim, || {
+        compare(&stub, &ledger, &sent, &mut verdict);
+        verdict.is_sound()
+    })
+    .await?;
     victim.stop().await?;
     compare(&stub, &ledger, &sent, &mut verdict);
     Ok(verdict)
 }
 
-/// Waits until the queue is empty and nothing more is published, or nothing happens
-/// any more.
-async fn drain(stub: &Stub, victim: &mut Victim) -> Result<(), ChaosError> {
+/// Waits until the queue is empty, nothing more is published and nothing is missing, or
+/// until nothing happens any more.
+async fn drain(
+    stub: &Stub,
+    victim: &mut Victim,
+    mut is_sound: impl FnMut() -> bool,
+) -> Result<(), ChaosError> {
     let (mut before, mut since) = (stub.counts(), Instant::now());
     loop {
         sleep(POLL).await;
@@ -192,8 +200,10 @@ async fn drain(stub: &Stub, victim: &mut Victim) -> Result<(), ChaosError> {
         if done(&counts) != done(&before) {
             (before, since) = (counts, Instant::now());
         }
-        let patience = if is_empty { QUIET_AFTER } else { STALLED_AFTER };
-        if since.elapsed() > patience {
+        // On a busy machine a quiet time alone does not say that the spool is empty.
+        let quiet_for = since.elapsed();
+        let is_done = is_empty && quiet_for > QUIET_AFTER && is_sound();
+        if is_done || quiet_for > STALLED_AFTER {
             return Ok(());
         }
     }
