@@ -144,7 +144,7 @@ fn figures([each_alone, single, batches]: &[Rate; 3]) -> Vec<Figure> {
         Figure::of(name, rate.events_per_s, "1/s").against(PEER, each_alone.events_per_s)
     };
     vec![
-        rate("single", single),
+        rate("single", single).at_least(RATIO_MIN),
         rate("batches of 100", batches).at_least(RATIO_MIN),
         Figure::of("events for one fsync, single", single.events_per_s / single.commits_per_s, ""),
         Figure::of(PEER, each_alone.events_per_s, "1/s"),
