@@ -20,10 +20,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{CallError, Trouble};
-use crate::claim::{ClaimDesk, ClaimError, entry_or_claim};
+use crate::claim::{ClaimDesk, Fit};
 use crate::counts::Counts;
 use crate::decode::{Record, decode};
-use crate::enrich::{LookUpError, Objects, RunOrigins, enrich};
+use crate::enrich::{Objects, RunOrigins, correlated, enrich};
 use crate::lanes::{Lanes, Line, Ticket};
 use crate::pack::{Entry, pack};
 use crate::publish::{Fate, Outlet, Patience, pause_after};
@@ -155,16 +155,6 @@ struct Bounds {
     publish: Instant,
     /// `None`: [`QUARANTINE_FOR`] after the rest.
     quarantine: Option<Instant>,
-}
-
-/// Why a draft has no entry.
-enum Unready {
-    /// A look-up failed: its message comes back.
-    LookUp(LookUpError),
-    /// Its payload was not put into S3: its message comes back.
-    Claim(CallError),
-    /// No repetition helps.
-    Reject(Reject),
 }
 
 impl Sheet {
@@ -432,38 +422,74 @@ impl Bridge {
         drafts: Vec<(Ticket, Draft)>,
         deadline: Instant,
     ) -> (Vec<(Ticket, Entry)>, Vec<(Ticket, Reject)>) {
-        let looked_up = drafts.into_iter().map(|(ticket, draft)| async move {
-            (ticket, timeout_at(deadline, self.entry_of(draft)).await)
-        });
-        let looked_up: Vec<_> = stream::iter(looked_up).buffered(LOOK_UPS_MAX).collect().await;
-        let (mut entries, mut rejects) = (Vec::new(), Vec::new());
-        for (ticket, result) in looked_up {
-            match result {
-                Ok(Ok(entry)) => entries.push((ticket, entry)),
-                Ok(Err(Unready::Reject(reject))) => rejects.push((ticket, reject)),
-                Ok(Err(Unready::LookUp(error))) => {
-                    tracing::warn!(reason = %with_causes(&error), "event left");
-                }
-                Ok(Err(Unready::Claim(error))) => log_unclaimed(&error),
-                Err(_) => tracing::warn!(reason = "its look-up took too long", "event left"),
+        let (mut entries, mut claims, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
+        for (ticket, envelope) in self.look_up(drafts, deadline).await {
+            match self.fit(envelope) {
+                Ok(Fit::Whole(entry)) => entries.push((ticket, *entry)),
+                Ok(claim) => claims.push((ticket, claim)),
+                Err(reject) => rejects.push((ticket, reject)),
             }
+        }
+        if !claims.is_empty() {
+            entries.extend(self.put(claims, deadline).await);
+            entries.sort_by_key(|(ticket, _)| *ticket);
         }
         (entries, rejects)
     }
 
-    async fn entry_of(&self, draft: Draft) -> Result<Entry, Unready> {
-        let Edges { objects, origins, claims, outlet, .. } = &self.edges;
-        let completed = enrich(draft, objects.as_ref(), origins.as_ref()).await;
-        let mut envelope = completed.map_err(Unready::LookUp)?;
-        spans::create(&mut envelope, outlet.topic_name());
-        let traceparent = envelope.context.traceparent.clone();
-        entry_or_claim(envelope, claims.as_ref()).await.map_err(|error| match error {
-            ClaimError::Unfit(unfit) => {
-                let (reason, message) = (unfit.reason(), unfit.to_string());
-                Unready::Reject(Reject { reason, message, traceparent })
+    /// The events of drafts, in their order. Most are whole, and cost no timer.
+    async fn look_up(
+        &self,
+        drafts: Vec<(Ticket, Draft)>,
+        deadline: Instant,
+    ) -> Vec<(Ticket, Envelope)> {
+        let Edges { objects, origins, .. } = &self.edges;
+        let (mut envelopes, mut others) = (Vec::with_capacity(drafts.len()), Vec::new());
+        for (ticket, draft) in drafts {
+            match draft {
+                Draft::Whole(envelope) => envelopes.push((ticket, correlated(envelope))),
+                other => others.push((ticket, other)),
             }
-            ClaimError::Put(error) => Unready::Claim(error),
+        }
+        if others.is_empty() {
+            return envelopes;
+        }
+        let looked_up = others.into_iter().map(|(ticket, draft)| async move {
+            let completed = enrich(draft, objects.as_ref(), origins.as_ref());
+            match timeout_at(deadline, completed).await {
+                Ok(Ok(envelope)) => return Some((ticket, envelope)),
+                Ok(Err(error)) => tracing::warn!(reason = %with_causes(&error), "event left"),
+                Err(_) => tracing::warn!(reason = "its look-up took too long", "event left"),
+            }
+            None
+        });
+        let looked_up: Vec<_> = stream::iter(looked_up).buffered(LOOK_UPS_MAX).collect().await;
+        envelopes.extend(looked_up.into_iter().flatten());
+        envelopes.sort_by_key(|(ticket, _)| *ticket);
+        envelopes
+    }
+
+    fn fit(&self, mut envelope: Envelope) -> Result<Fit, Reject> {
+        spans::create(&mut envelope, self.edges.outlet.topic_name());
+        let traceparent = envelope.context.traceparent.clone();
+        Fit::of(envelope, self.edges.claims.as_ref()).map_err(|unfit| {
+            let (reason, message) = (unfit.reason(), unfit.to_string());
+            Reject { reason, message, traceparent }
         })
+    }
+
+    /// Puts the payloads of what is too large into S3.
+    async fn put(&self, claims: Vec<(Ticket, Fit)>, deadline: Instant) -> Vec<(Ticket, Entry)> {
+        let put = claims.into_iter().map(|(ticket, claim)| async move {
+            match timeout_at(deadline, claim.put(self.edges.claims.as_ref())).await {
+                Ok(Ok(entry)) => return Some((ticket, entry)),
+                Ok(Err(error)) => log_unclaimed(&error),
+                Err(_) => tracing::warn!(reason = "its payload was not put in time", "event left"),
+            }
+            None
+        });
+        let put: Vec<_> = stream::iter(put).buffered(LOOK_UPS_MAX).collect().await;
+        put.into_iter().flatten().collect()
     }
 
     /// Publishes in batches; answers with what SNS refused for good.

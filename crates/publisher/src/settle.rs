@@ -16,7 +16,7 @@ const LEFT_FIRST_S: u32 = 2;
 const LEFT_LAST_S: u32 = 900;
 
 /// What became of one record of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// SNS accepted its event.
     Published,
