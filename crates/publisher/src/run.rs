@@ -135,13 +135,19 @@ pub fn one_thread() -> io::Result<Runtime> {
 }
 
 /// The thread of the HTTP requests; it ends with this.
-struct IngestThread {
+#[derive(Debug)]
+pub struct IngestThread {
     runtime: Handle,
     _ended: DropGuard,
 }
 
 impl IngestThread {
-    fn begin() -> io::Result<Self> {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not give what it takes.
+    pub fn begin() -> io::Result<Self> {
         let runtime = one_thread()?;
         let handle = runtime.handle().clone();
         let ended = CancellationToken::new();
@@ -155,7 +161,14 @@ impl IngestThread {
     }
 
     /// Runs a future there to its end.
-    async fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+    ///
+    /// # Panics
+    ///
+    /// Where the future does.
+    pub async fn run<T>(&self, future: impl Future<Output = T> + Send + 'static) -> T
+    where
+        T: Send + 'static,
+    {
         let ended = self.runtime.spawn(future).await;
         ended.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
     }
