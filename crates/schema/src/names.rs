@@ -1,7 +1,6 @@
 //! Names and ARNs of everything a workflow owns: pure functions of workflow,
 //! environment, region and account, so that no component has to look one up.
 
-
 use sha2::{Digest, Sha256};
 
 use crate::limits::{ENVIRONMENT_CHARS_MAX, LONG_NAME_CHARS_MAX, NAME_CHARS_MAX};

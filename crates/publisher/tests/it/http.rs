@@ -151,7 +151,7 @@ async fn an_accepted_event_is_on_the_topic_and_filled_in() {
     assert_eq!(answer, json!({ "id": "e-1", "status": "accepted" }));
     let event = server.topic.accepted.lock().unwrap()[0].clone();
     assert_eq!(event.dataset.as_deref(), Some("wine"));
-    assert_eq!(event.partitionkey.as_deref(), Some("wine"));
+    assert_eq!(event.partitionkey, None, "it asks for an order that the client did not");
     assert_eq!(event.context.correlationid.as_deref(), Some("e-1"));
     assert_eq!(event.stage.unwrap().as_str(), "collection");
     assert!(event.time.is_some());
@@ -434,7 +434,7 @@ async fn a_batch_is_admitted_whole() {
         .iter()
         .map(|entry| (entry.lane.as_deref(), entry.envelope.partitionkey.as_deref()))
         .collect();
-    assert_eq!(found, [(None, Some("wine")), (Some("mine"), Some("mine")), (None, Some("wine"))]);
+    assert_eq!(found, [(None, None), (Some("mine"), Some("mine")), (None, None)]);
 
     let response = server.post_batch(&json!([])).await;
     assert_eq!(response.status(), 202);
