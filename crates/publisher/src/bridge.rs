@@ -30,7 +30,7 @@ use crate::publish::{Fate, Outlet, Patience, pause_after};
 use crate::quarantine::{DeadQueue, Reject, letter_of, quarantine};
 use crate::receive::{IngestQueue, Message, VISIBILITY_S};
 use crate::route::{Draft, Routed, Rules};
-use crate::settle::{Decision, Outcome, decide, delete, leave};
+use crate::settle::{Decision, Outcome, decide, delete, hidden_s, leave};
 use crate::spans;
 
 /// How long a round looks things up, and how long it tries to quarantine.
@@ -139,7 +139,13 @@ pub struct BridgeError(#[source] tokio::task::JoinError);
 /// What is known of each record of a round: left, until more is known.
 struct Sheet {
     outcomes: Vec<Vec<Outcome>>,
+    /// For how many seconds messages are hidden that wait in their groups, by their
+    /// places in the round.
+    hidden_s: BTreeMap<usize, u32>,
 }
+
+/// What is left of a round: messages, each with for how many seconds it is hidden.
+type Left<'a> = Vec<(&'a Message, u32)>;
 
 /// A round's records, once they are decoded and routed.
 struct Sorted {
@@ -317,21 +323,25 @@ impl Bridge {
     /// publish, quarantine, settle; and hides them from others all the while.
     pub async fn work(&self, messages: &[Message]) -> Round {
         self.in_work.fetch_add(messages.len(), Ordering::Relaxed);
-        let round = tokio::select! {
+        let (deleted, left) = tokio::select! {
             biased;
             round = self.round(messages) => round,
             never = self.keep_hidden(messages) => match never {},
         };
+        // Once nobody keeps it hidden any more, which would undo this.
+        leave(self.edges.queue.as_ref(), &left).await;
         self.in_work.fetch_sub(messages.len(), Ordering::Relaxed);
-        round
+        Round { deleted, left: left.len() }
     }
 
-    async fn round(&self, messages: &[Message]) -> Round {
+    /// Answers with how many messages it deleted, and those that it leaves.
+    async fn round<'a>(&self, messages: &'a [Message]) -> (usize, Left<'a>) {
         let begin = Instant::now();
         let bounds =
             Bounds { look_up: begin + ENRICH_FOR, publish: begin + PUBLISH_FOR, quarantine: None };
         let sheet = self.carry(messages, bounds).await;
-        self.settle(messages, &sheet).await
+        let (done, left) = self.sum_up(messages, &sheet);
+        (delete(self.edges.queue.as_ref(), &done).await, left)
     }
 
     /// Works messages that another deletes, as Lambda does for a function: the same
@@ -350,8 +360,8 @@ impl Bridge {
         let worked = async {
             let sheet = self.carry(messages, bounds).await;
             let (_, left) = self.sum_up(messages, &sheet);
-            leave(self.edges.queue.as_ref(), &left, false).await;
-            left
+            leave(self.edges.queue.as_ref(), &left).await;
+            left.into_iter().map(|(message, _)| message).collect()
         };
         timeout_at(deadline, worked).await.unwrap_or_else(|_| {
             tracing::error!("there was no time to finish: all messages come back");
@@ -395,7 +405,8 @@ impl Bridge {
 
     /// Decodes and routes every record.
     fn sort(&self, messages: &[Message]) -> Sorted {
-        let mut sheet = Sheet { outcomes: Vec::with_capacity(messages.len()) };
+        let outcomes = Vec::with_capacity(messages.len());
+        let mut sheet = Sheet { outcomes, hidden_s: BTreeMap::new() };
         let (mut drafts, mut rejects) = (Vec::new(), Vec::new());
         for (message_index, message) in messages.iter().enumerate() {
             tracing::debug!(message_id = message.id, body = message.body, "message received");
@@ -524,7 +535,7 @@ impl Bridge {
                 let patience = Patience { deadline, give_up: self.give_up.clone() };
                 match turns.is_waiting && patience.bound(changed).await.is_some() {
                     true => continue,
-                    false => return refused,
+                    false => break,
                 }
             }
             let batch =
@@ -537,6 +548,8 @@ impl Bridge {
             }
             refused.extend(never);
         }
+        sheet.hidden_s = line.hidden_s();
+        refused
     }
 
     async fn quarantine(
@@ -572,31 +585,25 @@ impl Bridge {
         }
     }
 
-    async fn settle(&self, messages: &[Message], sheet: &Sheet) -> Round {
-        let (done, left) = self.sum_up(messages, sheet);
-        let queue = self.edges.queue.as_ref();
-        let deleted = delete(queue, &done).await;
-        leave(queue, &left, self.give_up.is_cancelled()).await;
-        Round { deleted, left: left.len() }
-    }
-
     /// Counts what became of all records; answers with the messages that leave the
     /// queue, and those that come back.
-    fn sum_up<'a>(
-        &self,
-        messages: &'a [Message],
-        sheet: &Sheet,
-    ) -> (Vec<&'a Message>, Vec<&'a Message>) {
+    fn sum_up<'a>(&self, messages: &'a [Message], sheet: &Sheet) -> (Vec<&'a Message>, Left<'a>) {
+        let is_stopping = self.give_up.is_cancelled();
         for outcome in sheet.outcomes.iter().flatten() {
             self.counts.add(*outcome);
         }
-        let judged = messages.iter().zip(&sheet.outcomes);
-        let (done, left): (Vec<_>, Vec<_>) =
-            judged.partition(|(_, outcomes)| decide(outcomes) == Decision::Delete);
-        let messages_of = |judged: Vec<(&'a Message, _)>| {
-            judged.into_iter().map(|(message, _)| message).collect()
-        };
-        (messages_of(done), messages_of(left))
+        let (mut done, mut left) = (Vec::new(), Left::new());
+        for (index, (message, outcomes)) in messages.iter().zip(&sheet.outcomes).enumerate() {
+            let in_group = sheet.hidden_s.get(&index).filter(|_| !is_stopping);
+            match decide(outcomes) {
+                Decision::Delete => done.push(message),
+                Decision::Leave => {
+                    let own = || hidden_s(message.receives, is_stopping);
+                    left.push((message, in_group.copied().unwrap_or_else(own)));
+                }
+            }
+        }
+        (done, left)
     }
 }
 
