@@ -46,7 +46,11 @@ impl Order {
             if let Some(at) = known_at {
                 // Whether its place was still kept, nobody can say.
                 if now >= at + KEPT_MS {
-                    received.retain(|one| one.message != *number);
+                    let is_of = |one: &&Standing| one.message == *number;
+                    let names: Vec<String> =
+                        received.iter().filter(is_of).map(|one| one.name.clone()).collect();
+                    // Another message may tell of the same.
+                    received.retain(|one| !names.contains(&one.name));
                 }
                 continue;
             }

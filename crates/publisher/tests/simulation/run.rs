@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::to_bytes;
-use axum::http::StatusCode;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
 use fastrand::Rng;
 use futures::future::join_all;
 use serde_json::Value;
@@ -173,6 +173,7 @@ async fn client(world: Arc<World>, publisher: Arc<Publisher>, requests: Vec<Http
         for event in &request.events {
             world.state().audit.event_sent(event, is_fit);
         }
+        let to_http = request.to_http();
         let mut pause = COME_BACK;
         for attempt in 1..=request.attempts_max {
             if attempt > 1 {
@@ -181,7 +182,7 @@ async fn client(world: Arc<World>, publisher: Arc<Publisher>, requests: Vec<Http
                 world.fault(Fault::SentAgain);
             }
             let Some(front) = publisher.front().clone() else { continue };
-            match post(&world, front, &request).await {
+            match post(&world, front, to_http(), &request).await {
                 Answer::Later => {}
                 Answer::Accepted => {
                     world.acknowledged(&request);
@@ -216,9 +217,8 @@ impl World {
     }
 }
 
-async fn post(world: &World, front: Front, request: &HttpRequest) -> Answer {
-    let answer =
-        front.router.oneshot(request.to_http()).await.unwrap_or_else(|never| match never {});
+async fn post(world: &World, front: Front, http: Request<Body>, request: &HttpRequest) -> Answer {
+    let answer = front.router.oneshot(http).await.unwrap_or_else(|never| match never {});
     let status = answer.status();
     let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap_or_default();
     let document: Value = serde_json::from_slice(&body).unwrap_or_default();

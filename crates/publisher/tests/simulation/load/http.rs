@@ -1,6 +1,6 @@
 //! What clients send over HTTP.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::Request;
 use bellwire_publisher::ingest::EVENTS_PATH;
 use bellwire_schema::Envelope;
@@ -14,6 +14,9 @@ use crate::plan::pick;
 
 /// The dataset of the workflow's `http` source.
 const DATASET: &str = "wine";
+
+/// How often a request with a large event is sent at most.
+const LARGE_ATTEMPTS_MAX: u32 = 4;
 
 const TIME: &str = "2026-11-22T02:14:07Z";
 
@@ -39,8 +42,8 @@ pub(crate) struct HttpEvent {
 }
 
 impl HttpRequest {
-    /// As it is sent: one event by itself, several as a batch.
-    pub(crate) fn to_http(&self) -> Request<Body> {
+    /// As it is sent, each time: one event by itself, several as a batch.
+    pub(crate) fn to_http(&self) -> impl Fn() -> Request<Body> + use<> {
         let (media_type, body) = match self.events.as_slice() {
             [only] => ("application/cloudevents+json", only.sent()),
             all => {
@@ -48,8 +51,11 @@ impl HttpRequest {
                 ("application/cloudevents-batch+json", Value::Array(all))
             }
         };
-        let request = Request::post(EVENTS_PATH).header("content-type", media_type);
-        request.body(body.to_string().into()).expect("a request as HTTP has it")
+        let body = Bytes::from(body.to_string());
+        move || {
+            let request = Request::post(EVENTS_PATH).header("content-type", media_type);
+            request.body(body.clone().into()).expect("a request as HTTP has it")
+        }
     }
 }
 
@@ -128,6 +134,10 @@ pub(crate) fn requests(
         })
         .collect();
     requests.sort_by_key(|request| request.at);
+    // What is large takes long to send again and again, in hours of an outage.
+    for request in requests.iter_mut().filter(|it| it.events.iter().any(|event| event.is_large)) {
+        request.attempts_max = LARGE_ATTEMPTS_MAX;
+    }
     let events = requests.iter_mut().flat_map(|request| &mut request.events);
     for (number, event) in (1..).zip(events) {
         event.number = number;
