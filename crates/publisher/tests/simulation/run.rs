@@ -31,7 +31,7 @@ const CALM_FIFO_MS_MAX: u64 = 8 * CALM_MS_MAX;
 
 const LONG_OUTAGE_MS: u64 = 30 * 60 * 1_000;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A client comes back after this at first, and after twice as long each time.
 const COME_BACK: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ pub(crate) struct Outcome {
     pub(crate) lost: u64,
     /// How often one message was received at most.
     pub(crate) receives: u32,
+    pub(crate) is_fifo: bool,
     pub(crate) virtual_ms: u64,
     /// The same for every run of the seed.
     pub(crate) digest: u64,
@@ -65,6 +66,7 @@ pub(crate) fn simulate(seed: u64) -> Outcome {
             duplicates: 0,
             lost: 0,
             receives: 0,
+            is_fifo: false,
             virtual_ms: 0,
             digest: 0,
         }
@@ -92,6 +94,7 @@ fn simulate_unguarded(seed: u64) -> Outcome {
             duplicates: state.audit.duplicates,
             lost: state.audit.lost,
             receives: state.queue.receives_most,
+            is_fifo: world.plan.forms.is_fifo,
             virtual_ms,
             digest,
         }

@@ -51,17 +51,17 @@ pub(super) fn ends(number: u64, forms: Forms, random: &mut Rng) -> Vec<QueueMess
         3 => {
             // Its redrive ends too: another event of the same run.
             let mut told =
-                repeated(message(execution(LABELS, number, "FAILED", Some("labels"))), random);
+                repeated(message(&execution(LABELS, number, "FAILED", Some("labels"))), random);
             let mut redriven = execution(LABELS, number, "SUCCEEDED", Some("labels"));
             redriven.event["detail"]["redriveCount"] = json!(1);
-            told.extend(repeated(message(redriven), random));
+            told.extend(repeated(message(&redriven), random));
             return told;
         }
         4 | 5 => sagemaker(number, random),
         6 => pipeline(number),
         _ => batch(number, random),
     };
-    repeated(message(end), random)
+    repeated(message(&end), random)
 }
 
 /// Something of a run that is no end that a source wants, or that nobody can read.
@@ -106,7 +106,7 @@ fn repeated(message: QueueMessage, random: &mut Rng) -> Vec<QueueMessage> {
     [message].into_iter().chain(again).collect()
 }
 
-fn message(end: End) -> QueueMessage {
+fn message(end: &End) -> QueueMessage {
     let verb = if end.has_failed { "failed" } else { "completed" };
     let event = Event::within(format!("{} {verb}", end.arn), end.group);
     QueueMessage::of(end.event.to_string(), vec![Wanted::Published(event)])
