@@ -318,7 +318,7 @@ impl<'a> Line<'a> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let (now, hidden) = (Instant::now(), self.hidden_s());
         let mut state = self.lanes.lock();
         for Standing { ticket, group, left } in &self.records {
             let message = &self.messages[ticket.message];
@@ -327,7 +327,11 @@ impl Drop for Line<'_> {
                 Some(left) => left.behind_at,
                 None => now + Duration::from_secs(VISIBILITY_S.into()) + BEHIND,
             };
-            let until = behind_at.max(now) + KEPT_FOR;
+            // It comes back as a whole, when the last of its groups lets it.
+            let hidden_s = hidden.get(&ticket.message).copied().unwrap_or_default();
+            let back_at = now + Duration::from_secs(hidden_s.into());
+            let behind_at = behind_at.max(back_at);
+            let until = behind_at + KEPT_FOR;
             state.hold(self.round, group, &message.id, Holder::Away { behind_at, until });
         }
         drop(state);
