@@ -24,7 +24,7 @@ use crate::publish::{Outlet, pause_after};
 use crate::quarantine::DeadQueue;
 use crate::receive::{IngestQueue, Message, VISIBILITY_S};
 use crate::route::Rules;
-use crate::settle::{Decision, decide, delete, leave};
+use crate::settle::{Decision, decide, delete, hidden_s, leave};
 
 pub(crate) use self::carry::log_fate;
 
@@ -126,6 +126,9 @@ pub struct Round {
 #[derive(Debug, thiserror::Error)]
 #[error("a pipeline of the bridge ended by itself: this is a bug of the publisher")]
 pub struct BridgeError(#[source] tokio::task::JoinError);
+
+/// What is left of a round: messages, each with for how many seconds it is hidden.
+type Left<'a> = Vec<(&'a Message, u32)>;
 
 impl Bridge {
     /// A bridge under a workflow's rules.
@@ -267,21 +270,25 @@ impl Bridge {
     /// publish, quarantine, settle; and hides them from others all the while.
     pub async fn work(&self, messages: &[Message]) -> Round {
         self.in_work.fetch_add(messages.len(), Ordering::Relaxed);
-        let round = tokio::select! {
+        let (deleted, left) = tokio::select! {
             biased;
             round = self.round(messages) => round,
             never = self.keep_hidden(messages) => match never {},
         };
+        // Once nobody keeps it hidden any more, which would undo this.
+        leave(self.edges.queue.as_ref(), &left).await;
         self.in_work.fetch_sub(messages.len(), Ordering::Relaxed);
-        round
+        Round { deleted, left: left.len() }
     }
 
-    async fn round(&self, messages: &[Message]) -> Round {
+    /// Answers with how many messages it deleted, and those that it leaves.
+    async fn round<'a>(&self, messages: &'a [Message]) -> (usize, Left<'a>) {
         let begin = Instant::now();
         let bounds =
             Bounds { look_up: begin + ENRICH_FOR, publish: begin + PUBLISH_FOR, quarantine: None };
         let sheet = self.carry(messages, bounds).await;
-        self.settle(messages, &sheet).await
+        let (done, left) = self.sum_up(messages, &sheet);
+        (delete(self.edges.queue.as_ref(), &done).await, left)
     }
 
     /// Works messages that another deletes, as Lambda does for a function: the same
@@ -300,8 +307,8 @@ impl Bridge {
         let worked = async {
             let sheet = self.carry(messages, bounds).await;
             let (_, left) = self.sum_up(messages, &sheet);
-            leave(self.edges.queue.as_ref(), &left, false).await;
-            left
+            leave(self.edges.queue.as_ref(), &left).await;
+            left.into_iter().map(|(message, _)| message).collect()
         };
         timeout_at(deadline, worked).await.unwrap_or_else(|_| {
             tracing::error!("there was no time to finish: all messages come back");
@@ -322,30 +329,24 @@ impl Bridge {
         }
     }
 
-    async fn settle(&self, messages: &[Message], sheet: &Sheet) -> Round {
-        let (done, left) = self.sum_up(messages, sheet);
-        let queue = self.edges.queue.as_ref();
-        let deleted = delete(queue, &done).await;
-        leave(queue, &left, self.give_up.is_cancelled()).await;
-        Round { deleted, left: left.len() }
-    }
-
     /// Counts what became of all records; answers with the messages that leave the
     /// queue, and those that come back.
-    fn sum_up<'a>(
-        &self,
-        messages: &'a [Message],
-        sheet: &Sheet,
-    ) -> (Vec<&'a Message>, Vec<&'a Message>) {
+    fn sum_up<'a>(&self, messages: &'a [Message], sheet: &Sheet) -> (Vec<&'a Message>, Left<'a>) {
+        let is_stopping = self.give_up.is_cancelled();
         for outcome in sheet.outcomes.iter().flatten() {
             self.counts.add(*outcome);
         }
-        let judged = messages.iter().zip(&sheet.outcomes);
-        let (done, left): (Vec<_>, Vec<_>) =
-            judged.partition(|(_, outcomes)| decide(outcomes) == Decision::Delete);
-        let messages_of = |judged: Vec<(&'a Message, _)>| {
-            judged.into_iter().map(|(message, _)| message).collect()
-        };
-        (messages_of(done), messages_of(left))
+        let (mut done, mut left) = (Vec::new(), Left::new());
+        for (index, (message, outcomes)) in messages.iter().zip(&sheet.outcomes).enumerate() {
+            let in_group = sheet.hidden_s.get(&index).filter(|_| !is_stopping);
+            match decide(outcomes) {
+                Decision::Delete => done.push(message),
+                Decision::Leave => {
+                    let own = || hidden_s(message.receives, is_stopping);
+                    left.push((message, in_group.copied().unwrap_or_else(own)));
+                }
+            }
+        }
+        (done, left)
     }
 }

@@ -36,6 +36,9 @@ const LOOK_UPS_MAX: usize = 10;
 /// What is known of each record of a round: left, until more is known.
 pub(super) struct Sheet {
     pub(super) outcomes: Vec<Vec<Outcome>>,
+    /// For how many seconds messages are hidden that wait in their groups, by their
+    /// places in the round.
+    pub(super) hidden_s: BTreeMap<usize, u32>,
 }
 
 /// A round's records, once they are decoded and routed.
@@ -88,7 +91,8 @@ impl Bridge {
 
     /// Decodes and routes every record.
     fn sort(&self, messages: &[Message]) -> Sorted {
-        let mut sheet = Sheet { outcomes: Vec::with_capacity(messages.len()) };
+        let outcomes = Vec::with_capacity(messages.len());
+        let mut sheet = Sheet { outcomes, hidden_s: BTreeMap::new() };
         let (mut drafts, mut rejects) = (Vec::new(), Vec::new());
         for (message_index, message) in messages.iter().enumerate() {
             tracing::debug!(message_id = message.id, body = message.body, "message received");
@@ -253,7 +257,7 @@ impl Bridge {
                 let patience = Patience { deadline, give_up: self.give_up.clone() };
                 match turns.is_waiting && patience.bound(changed).await.is_some() {
                     true => continue,
-                    false => return refused,
+                    false => break,
                 }
             }
             let batch =
@@ -266,6 +270,8 @@ impl Bridge {
             }
             refused.extend(never);
         }
+        sheet.hidden_s = line.hidden_s();
+        refused
     }
 
     async fn quarantine(
