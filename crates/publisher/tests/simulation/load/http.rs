@@ -92,7 +92,7 @@ impl HttpEvent {
         event.time = TIME.parse().ok();
         event.datacontenttype = Some("application/json".to_owned());
         event.dataset = Some(DATASET.to_owned());
-        event.partitionkey = self.partitionkey.clone().or_else(|| event.dataset.clone());
+        event.partitionkey = self.partitionkey.clone();
         event.context.correlationid = Some(self.id.clone());
         match self.is_large {
             true => {
