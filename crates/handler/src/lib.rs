@@ -12,15 +12,17 @@
 //!
 //! An event that travelled without its payload gets it before `matching`: `claim`.
 //!
-//! [`batch`], [`decode`], [`matching`] and [`plan`] are pure: no client and no clock.
+//! [`batch`], [`decode`], [`destination`], [`matching`] and [`plan`] are pure: no client and no clock.
 
 pub mod batch;
 pub mod decode;
+pub mod destination;
 pub mod matching;
 pub mod plan;
 
 mod announce;
 mod claim;
+mod clients;
 mod handler;
 mod model;
 mod quarantine;
@@ -29,5 +31,6 @@ mod sweep;
 
 pub use bellwire_schema::function::{Settings, SettingsError};
 pub use claim::FetchError;
-pub use handler::{Clients, Handler, HandlerError, Moment};
+pub use clients::Clients;
+pub use handler::{Handler, HandlerError, Moment};
 pub use model::{CompiledTrigger, Model, ModelError};

@@ -2,10 +2,12 @@
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::function::Settings;
-use bellwire_schema::workflow::{ClaimCheck, StateMachine, Target, TopicKind, Trigger, Workflow};
+use bellwire_schema::workflow::{ClaimCheck, TopicKind, Trigger, Workflow};
 use bellwire_schema::{Deployment, Place};
 
+use crate::destination::Destination;
 use crate::plan::{InputTemplate, TemplateError};
+use crate::start::is_compiled;
 
 /// A workflow in its place.
 #[derive(Debug)]
@@ -33,8 +35,8 @@ pub struct CompiledTrigger {
     pub condition: Option<FilterPolicy>,
     /// Its `input`; `None`: the event.
     pub input: Option<InputTemplate>,
-    /// The ARN of the state machine that it starts.
-    pub state_machine_arn: String,
+    /// What it starts.
+    pub destination: Destination,
 }
 
 /// A workflow that this handler cannot work by.
@@ -55,6 +57,16 @@ pub enum ModelError {
         trigger: String,
         /// What is wrong.
         source: TemplateError,
+    },
+    /// A trigger starts what this handler was compiled without.
+    #[error(
+        "trigger {trigger}: this handler was built without the target `{kind}`; build it for this workflow: cargo xtask build --workflow FILE"
+    )]
+    TargetNotCompiled {
+        /// The trigger's name.
+        trigger: String,
+        /// The target's kind, by its key in the workflow file.
+        kind: &'static str,
     },
     /// A trigger asks for what this handler was not built with.
     #[error("trigger {trigger}: this handler does not have {feature}; deploy a newer one")]
@@ -80,10 +92,12 @@ impl Model {
     /// Where a trigger is not what the deploy would have let through.
     pub fn compile(settings: Settings) -> Result<Self, ModelError> {
         let Settings { workflow, deployment, place } = settings;
-        let Workflow { triggers, ledger, topic, claim_check, .. } = workflow;
+        let Workflow { triggers, ledger, topic, claim_check, handler, .. } = workflow;
         let triggers = triggers
             .into_iter()
-            .map(|trigger| CompiledTrigger::compile(trigger, &deployment, &place))
+            .map(|trigger| {
+                CompiledTrigger::compile(trigger, &deployment, &place, handler.timeout_s)
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             deployment,
@@ -101,19 +115,21 @@ impl CompiledTrigger {
         trigger: Trigger,
         deployment: &Deployment,
         place: &Place,
+        timeout_s: u32,
     ) -> Result<Self, ModelError> {
         let unsupported =
             |feature| ModelError::Unsupported { trigger: trigger.name.clone(), feature };
         if trigger.gather.is_some() {
             return Err(unsupported("gather"));
         }
-        let state_machine_arn = match &trigger.target {
-            Target::StepFunctions(StateMachine::Definition(_)) => {
-                place.state_machine_arn(&deployment.state_machine(&trigger.name))
-            }
-            Target::StepFunctions(StateMachine::Arn(arn)) => arn.clone(),
-            _ => return Err(unsupported("targets other than Step Functions")),
-        };
+        let destination =
+            Destination::of(&trigger.target, deployment, place, &trigger.name, timeout_s);
+        if !is_compiled(destination.kind) {
+            return Err(ModelError::TargetNotCompiled {
+                trigger: trigger.name.clone(),
+                kind: destination.kind.as_str(),
+            });
+        }
         let condition = trigger.condition.as_ref().map(|policy| {
             FilterPolicy::parse(policy, Scope::Body).map_err(|problems| ModelError::Condition {
                 trigger: trigger.name.clone(),
@@ -127,7 +143,7 @@ impl CompiledTrigger {
         Ok(Self {
             condition: condition.transpose()?,
             input: input.transpose()?,
-            state_machine_arn,
+            destination,
             trigger,
         })
     }

@@ -3,16 +3,19 @@
 //!
 //! A claim fixes the start's name and its whole input under its key, so that
 //! whoever comes second repeats exactly that start, and the target itself
-//! refuses it.
+//! refuses it. Where a target refuses nothing, a lease lets one claimant at a time
+//! make the start.
 
 mod definition;
 mod error;
+mod lease;
 mod row;
 mod table;
 
 pub use definition::{EXPIRY_ATTRIBUTE, INDEXES, KEY, create_table_request};
 pub use error::LedgerError;
-pub use row::{Cause, End, Start, StartRow, State};
+pub use lease::CLOCK_SKEW_MAX_S;
+pub use row::{Cause, End, Start, StartRow, State, TargetDetails};
 pub use table::{
     BY_DAY_INDEX, BY_DUE_INDEX, BY_RUN_INDEX, ClaimOutcome, DAY_SHARDS, DUE_SHARDS, Ledger,
 };

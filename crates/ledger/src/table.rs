@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::LedgerError;
+use crate::lease::{LEASE_ATTRIBUTE, lease_end};
 use crate::row::{End, Start, StartRow, State};
 
 /// The index whose hash key is `run_arn`.
@@ -35,6 +36,14 @@ pub enum ClaimOutcome {
     Claimed,
     /// A claim whose start was never recorded: it is to be repeated as it stands there.
     Unfinished(Box<StartRow>),
+    /// The same, of a target that would not refuse a second start. Its lease was over
+    /// and is the caller's now, who looks for what was started before.
+    TakenOver(Box<StartRow>),
+    /// The same, and somebody else's lease on it lasts: the start is not to be touched.
+    Leased {
+        /// Until when.
+        until: Timestamp,
+    },
     /// A start that is known: there is nothing to do.
     Known(Box<StartRow>),
 }
@@ -42,8 +51,8 @@ pub enum ClaimOutcome {
 /// The ledger's table.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
     retention_days: u32,
 }
 
@@ -58,8 +67,8 @@ impl Ledger {
 
     /// Claims a start: of all who claim one key, one is told [`ClaimOutcome::Claimed`].
     ///
-    /// One conditional write. A row past its expiry counts as gone, whenever
-    /// DynamoDB gets round to deleting it.
+    /// One conditional write, and a second where a lease that is over is taken over. A
+    /// row past its expiry counts as gone, whenever DynamoDB gets round to deleting it.
     ///
     /// # Errors
     ///
@@ -72,6 +81,7 @@ impl Ledger {
             claimed_at: now,
             started_at: None,
             end: None,
+            lease_until: None,
         };
         let result = self
             .client
@@ -97,10 +107,10 @@ impl Ledger {
         match taken {
             Some(Some(item)) => {
                 let row = Box::new(self.row_of(item)?);
-                Ok(match row.state {
-                    State::Claimed => ClaimOutcome::Unfinished(row),
-                    _ => ClaimOutcome::Known(row),
-                })
+                match row.state {
+                    State::Claimed => self.unfinished(row, now).await,
+                    _ => Ok(ClaimOutcome::Known(row)),
+                }
             }
             Some(None) => Err(self.bad_row("the refused claim returned no row")),
             None => Err(LedgerError::of("PutItem", &self.table, &error)),
@@ -138,6 +148,37 @@ impl Ledger {
             .expression_attribute_values(":started_at", text(&started_at.to_string()))
             .expression_attribute_values(":run_arn", text(run_arn))
             .expression_attribute_values(":due_at", number(due_at));
+        self.settled(update.send().await)
+    }
+
+    /// Records that a target accepted a start of which it will tell nothing more:
+    /// nothing of it is due. A row that has gone further stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails.
+    pub async fn record_accepted(
+        &self,
+        start_key: &StartKey,
+        run_arn: &str,
+        accepted_at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", key_of(start_key))
+            .update_expression(
+                "SET #row.#state = :accepted, #row.started_at = :accepted_at, run_arn = :run_arn \
+                 REMOVE due_shard, due_at",
+            )
+            .condition_expression("#row.#state = :claimed")
+            .expression_attribute_names("#row", "row")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":accepted", text(State::Accepted.as_str()))
+            .expression_attribute_values(":claimed", text(State::Claimed.as_str()))
+            .expression_attribute_values(":accepted_at", text(&accepted_at.to_string()))
+            .expression_attribute_values(":run_arn", text(run_arn));
         self.settled(update.send().await)
     }
 
@@ -285,17 +326,25 @@ impl Ledger {
         if let Some(run_arn) = &row.start.run_arn {
             item.insert("run_arn".to_owned(), text(run_arn));
         }
+        if let Some(lease_s) = row.start.details.lease_s {
+            let until = lease_end(now, lease_s);
+            item.insert(LEASE_ATTRIBUTE.to_owned(), number(until.as_second()));
+        }
         Ok(item)
     }
 
     fn row_of(&self, mut item: Item) -> Result<StartRow, LedgerError> {
         let run_arn = item.remove("run_arn");
+        let lease = item.remove(LEASE_ATTRIBUTE);
         let Some(AttributeValue::M(row)) = item.remove("row") else {
             return Err(self.bad_row("it has no `row`"));
         };
         let mut row: StartRow = self.of_item(row)?;
         if let Some(AttributeValue::S(run_arn)) = run_arn {
             row.start.run_arn = Some(run_arn);
+        }
+        if let Some(AttributeValue::N(until)) = lease {
+            row.lease_until = until.parse().ok().and_then(|at| Timestamp::from_second(at).ok());
         }
         Ok(row)
     }
@@ -330,7 +379,7 @@ impl Ledger {
     }
 }
 
-fn key_of(start_key: &StartKey) -> AttributeValue {
+pub(crate) fn key_of(start_key: &StartKey) -> AttributeValue {
     text(&format!("start#{start_key}"))
 }
 
@@ -352,10 +401,10 @@ fn sortable(time: Timestamp) -> String {
     format!("{time:.9}")
 }
 
-fn text(text: &str) -> AttributeValue {
+pub(crate) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
-fn number(number: i64) -> AttributeValue {
+pub(crate) fn number(number: i64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }

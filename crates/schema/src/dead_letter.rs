@@ -34,6 +34,8 @@ pub enum DeadReason {
     InvalidInput,
     /// The target refused the start, and would refuse it again.
     StartRefused,
+    /// The ledger cannot take the start's row, or cannot read what is there.
+    LedgerRefused,
     /// SNS refused the event, and would refuse it again.
     PublishRefused,
     /// Its payload, which it left in S3 under the claim check, is not there any more.
@@ -55,6 +57,7 @@ impl DeadReason {
             Self::HopLimit => "hop-limit",
             Self::InvalidInput => "invalid-input",
             Self::StartRefused => "start-refused",
+            Self::LedgerRefused => "ledger-refused",
             Self::PublishRefused => "publish-refused",
             Self::ClaimMissing => "claim-missing",
         }

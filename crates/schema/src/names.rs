@@ -243,6 +243,12 @@ impl Place {
         self.arn("batch", &format!("job-queue/{name}"))
     }
 
+    /// The ARN of a job definition of AWS Batch: of a revision, where the name ends in one.
+    #[must_use]
+    pub fn job_definition_arn(&self, name: &str) -> String {
+        self.arn("batch", &format!("job-definition/{name}"))
+    }
+
     /// A rule's ARN, on the default event bus.
     #[must_use]
     pub fn rule_arn(&self, name: &str) -> String {

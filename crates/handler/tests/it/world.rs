@@ -72,15 +72,20 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct World {
     pub(crate) handler: Arc<Handler>,
-    clients: Clients,
-    ledger: Ledger,
+    pub(crate) clients: Clients,
+    pub(crate) ledger: Ledger,
     listener_url: String,
     dead_queue_url: String,
-    _cloud: LocalCloud,
+    pub(crate) cloud: LocalCloud,
 }
 
 fn settings() -> Settings {
-    let workflow: Workflow = bellwire_schema::workflow::read(WORKFLOW).unwrap();
+    settings_of(WORKFLOW)
+}
+
+pub(crate) fn settings_of(workflow: &str) -> Settings {
+    let workflow = bellwire_schema::workflow::read(workflow);
+    let workflow: Workflow = workflow.unwrap_or_else(|problems| panic!("{problems}"));
     let deployment = Deployment::new("wine", None);
     let place = Place::new(bellwire_local::REGION, bellwire_local::ACCOUNT_ID);
     Settings { workflow, deployment, place }
@@ -138,6 +143,12 @@ pub(crate) fn batch(queued: &[(&str, &str, String)]) -> Value {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::of(WORKFLOW, |_| {}).await
+    }
+
+    /// The world of another workflow of the same name, some of whose services may be
+    /// elsewhere.
+    pub(crate) async fn of(workflow: &str, alter: impl FnOnce(&mut Clients)) -> Self {
         let cloud = LocalCloud::for_tests();
         let config = aws_config::defaults(BehaviorVersion::latest())
             .endpoint_url(cloud.endpoint_url())
@@ -145,15 +156,10 @@ impl World {
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .load()
             .await;
-        let clients = Clients {
-            dynamodb: aws_sdk_dynamodb::Client::new(&config),
-            s3: aws_sdk_s3::Client::new(&config),
-            sfn: aws_sdk_sfn::Client::new(&config),
-            sns: aws_sdk_sns::Client::new(&config),
-            sqs: aws_sdk_sqs::Client::new(&config),
-        };
+        let mut clients = Clients::new(&config);
+        alter(&mut clients);
         clients.s3.create_bucket().bucket(BUCKET).send().await.unwrap();
-        let model = Model::compile(settings()).unwrap();
+        let model = Model::compile(settings_of(workflow)).unwrap();
         let table = model.deployment.ledger_table();
         create_table_request(&clients.dynamodb, &table).send().await.unwrap();
         let role_arn = create_role(&config).await;
@@ -168,7 +174,7 @@ impl World {
             clients,
             listener_url,
             dead_queue_url,
-            _cloud: cloud,
+            cloud,
         }
     }
 
@@ -268,7 +274,7 @@ impl World {
         assert_eq!(self.take(&self.dead_queue_url).await, Vec::<String>::new());
     }
 
-    async fn take(&self, queue_url: &str) -> Vec<String> {
+    pub(crate) async fn take(&self, queue_url: &str) -> Vec<String> {
         let receive = self.clients.sqs.receive_message().queue_url(queue_url);
         let messages = receive.max_number_of_messages(10).send().await.unwrap().messages;
         let mut bodies = Vec::new();

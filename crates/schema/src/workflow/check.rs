@@ -223,8 +223,7 @@ fn targets_without_token(tables: &Tables<'_>) {
         return;
     }
     for item in &tables.triggers {
-        let target = item.value.as_ref().map(|trigger| &trigger.target);
-        if let Some(Target::Batch(_) | Target::Lambda(_)) = target {
+        if item.value.as_ref().is_some_and(|trigger| trigger.target.kind().needs_lease()) {
             let cause =
                 "its target has no name or token, so a start may have to wait for another's lease";
             item.section

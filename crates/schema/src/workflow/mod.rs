@@ -17,6 +17,7 @@ mod source;
 mod spelling;
 mod syntax;
 mod table;
+mod target;
 mod trigger;
 mod types;
 
@@ -27,3 +28,4 @@ pub use keys::reference;
 pub use model::*;
 pub use problem::{Problem, Problems};
 pub use read::read;
+pub use target::TargetKind;
