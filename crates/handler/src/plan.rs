@@ -4,7 +4,7 @@
 use bellwire_ledger::{Cause, Start};
 use bellwire_schema::context::RUN_CONTEXT_KEY;
 use bellwire_schema::dead_letter::DeadReason;
-use bellwire_schema::limits::{HOP_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX};
+use bellwire_schema::limits::HOP_MAX;
 use bellwire_schema::{Envelope, EventContext, RunContext, StartKey};
 use serde_json::{Map, Value};
 use serde_json_path::JsonPath;
@@ -47,7 +47,7 @@ pub fn plan_start(
         event: context.clone(),
     };
     let input = input_of(trigger, event, &run_context)?;
-    let name = execution_name(&rules.name, &start_key);
+    let name = start_key.run_name(&rules.name);
     Ok(Start {
         run_arn: trigger.destination.run_arn(&name),
         target: trigger.destination.arn.clone(),
@@ -103,15 +103,6 @@ fn input_of(
     let text = serde_json::to_string(&input).expect("an input is plain JSON");
     trigger.destination.check(&input, &text)?;
     Ok(text)
-}
-
-/// `<trigger>-<start key>`, the trigger's name cut where both would be too long.
-/// A trigger's name has only characters that Step Functions allows, and so do the names
-/// of jobs of AWS Batch and of a pipeline's executions, which may be longer.
-fn execution_name(trigger: &str, start_key: &StartKey) -> String {
-    let room = STEP_FUNCTIONS_NAME_CHARS_MAX - start_key.as_str().len() - 1;
-    let trigger: String = trigger.chars().take(room).collect();
-    format!("{trigger}-{start_key}")
 }
 
 /// A start that cannot be planned, now or later.
@@ -298,7 +289,7 @@ fn render_fields(
 
 #[cfg(test)]
 mod tests {
-    use bellwire_schema::limits::STEP_FUNCTIONS_INPUT_BYTES_MAX;
+    use bellwire_schema::limits::{STEP_FUNCTIONS_INPUT_BYTES_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX};
     use bellwire_schema::workflow::{Guards, StateMachine, Target, Trigger, WhenHeld};
     use bellwire_schema::{Deployment, Place, Stage};
     use serde_json::json;
@@ -370,7 +361,7 @@ mod tests {
             start.run_arn.unwrap(),
             format!("arn:aws:states:eu-west-1:123456789012:execution:wine-train:{}", start.name)
         );
-        let long = execution_name(&"t".repeat(200), &start.start_key);
+        let long = start.start_key.run_name(&"t".repeat(200));
         assert_eq!(long.len(), STEP_FUNCTIONS_NAME_CHARS_MAX);
     }
 

@@ -6,7 +6,7 @@ use bellwire_schema::EventType;
 use bellwire_schema::completion::Watch;
 use bellwire_schema::workflow::{
     Delivery, Protocol, PublisherRun, S3Source, SourceKind, StateMachine as Machine, Subscriber,
-    Target, TopicKind, Workflow,
+    Target, TargetKind, TopicKind, Workflow,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ use crate::kind::subscription::Subscription;
 use crate::kind::table::{Key, KeyAttribute, Table};
 use crate::kind::topic::Topic;
 use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
-use crate::{policy, pushdown, watched};
+use crate::{policy, pushdown, targets, watched};
 
 /// The alias that everything hangs on, so that a rollback is one call.
 pub const ALIAS: &str = "live";
@@ -469,8 +469,7 @@ impl Desired<'_> {
             tags: self.owner.tags(),
             name: name.clone(),
         };
-        let machines = machines_started(self.owner, self.workflow);
-        let policy = policy::handler(self.owner, self.workflow, &machines);
+        let policy = policy::handler(self.owner, self.workflow);
         // Lambda refuses a timeout that is longer than its queue hides messages.
         let queue = self.is_queued().then(|| self.work_queue_id());
         self.function(function, policy, settings.log_retention_days, queue.into_iter().collect());
@@ -577,6 +576,13 @@ impl Desired<'_> {
             let description = format!("Source {name} of Bellwire workflow {workflow}");
             let rule = RuleOf { description, schedule, pattern, target: into_ingest() };
             rules.push((name.clone(), rule, queues.clone()));
+        }
+        for (trigger, pattern) in watched::own_runs(self.owner, self.workflow) {
+            let workflow = &self.workflow.name;
+            let description =
+                format!("Runs of trigger {trigger} of Bellwire workflow {workflow} that ended");
+            let rule = RuleOf { description, schedule: None, pattern, target: into_ingest() };
+            rules.push((format!("runs-{trigger}"), rule, queues.clone()));
         }
         let sweep = RuleOf {
             description: format!("What is due in Bellwire workflow {}", self.workflow.name),
@@ -694,24 +700,11 @@ fn notified_events(emits: &EventType) -> Vec<String> {
     events.iter().map(|event| (*event).to_owned()).collect()
 }
 
-/// The ARNs of the state machines that triggers start.
-fn machines_started(owner: &Owner, workflow: &Workflow) -> Vec<String> {
-    let machine = |trigger: &bellwire_schema::workflow::Trigger| match &trigger.target {
-        Target::StepFunctions(Machine::Definition(_)) => {
-            let name = owner.deployment.state_machine(&trigger.name);
-            Some(owner.place.state_machine_arn(&name))
-        }
-        Target::StepFunctions(Machine::Arn(arn)) => Some(arn.clone()),
-        _ => None,
-    };
-    let machines: BTreeSet<String> = workflow.triggers.iter().filter_map(machine).collect();
-    machines.into_iter().collect()
-}
-
 /// The ARNs of the state machines whose completions matter: those that triggers
 /// start, and those that sources name.
 fn machines_watched(owner: &Owner, workflow: &Workflow) -> Vec<String> {
-    let mut machines: BTreeSet<String> = machines_started(owner, workflow).into_iter().collect();
+    let started = targets::started(owner, workflow, TargetKind::StepFunctions);
+    let mut machines: BTreeSet<String> = started.into_iter().collect();
     for source in &workflow.sources {
         machines.extend(Watch::of(&source.kind, &owner.place).into_iter().filter_map(|watch| {
             match watch {
@@ -745,7 +738,9 @@ fn rules_into_ingest(owner: &Owner, workflow: &Workflow) -> Vec<String> {
     let sources = sources.map(|source| owner.deployment.rule(&source.name));
     let watches = !machines_watched(owner, workflow).is_empty();
     let completions = watches.then(|| owner.deployment.rule("completions"));
-    completions.into_iter().chain(sources).collect()
+    let own = watched::own_runs(owner, workflow).into_iter();
+    let own = own.map(|(trigger, _)| owner.deployment.runs_rule(&trigger));
+    completions.into_iter().chain(sources).chain(own).collect()
 }
 
 const REFERENCE: &str = "${function:";

@@ -40,6 +40,7 @@ mod problem;
 mod provisioner;
 pub mod pushdown;
 pub mod resource;
+mod targets;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -133,6 +133,13 @@ impl Deployment {
         self.named(purpose, NAME_CHARS_MAX)
     }
 
+    /// The EventBridge rule that tells of the ends of what a trigger starts, where it has
+    /// one of its own.
+    #[must_use]
+    pub fn runs_rule(&self, trigger: &str) -> String {
+        self.rule(&format!("runs-{trigger}"))
+    }
+
     fn named_fifo(&self, part: &str) -> String {
         let name = self.named(part, LONG_NAME_CHARS_MAX - FIFO_SUFFIX.len());
         format!("{name}{FIFO_SUFFIX}")

@@ -10,6 +10,7 @@ use super::model::{
 use super::problem::{Fault, quoted};
 use super::read::{Item, Tables};
 use super::table::{Report, Section};
+use super::target::TargetKind;
 use crate::event_type::{EventType, Stage, StageVerb};
 use crate::names::Deployment;
 
@@ -131,6 +132,17 @@ fn names_on_aws(tables: &Tables<'_>) {
             SourceKind::Schedule(_) | SourceKind::Sagemaker(_) | SourceKind::Batch(_)
         );
         has_rule.then_some(named)
+    }));
+    rules.extend(tables.triggers.iter().filter_map(|item| {
+        let trigger = item.value.as_ref()?;
+        let has_rule =
+            matches!(trigger.target.kind(), TargetKind::SagemakerPipeline | TargetKind::Batch);
+        has_rule.then(|| Named {
+            what: "trigger",
+            section: Some(&item.section),
+            name: trigger.name.clone(),
+            on_aws: deployment.runs_rule(&trigger.name),
+        })
     }));
     collisions(&rules);
 }
