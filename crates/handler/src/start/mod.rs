@@ -1,6 +1,18 @@
 //! Starting a run under what the ledger holds, one file a kind of target, each with
 //! what it guarantees where whoever starts dies on the way.
 
+#![cfg_attr(
+    not(all(
+        feature = "target-batch",
+        feature = "target-lambda",
+        feature = "target-sagemaker-pipeline",
+        feature = "target-sns",
+        feature = "target-sqs",
+        feature = "target-step-functions",
+    )),
+    allow(dead_code, unused_variables, reason = "some of this only some targets need")
+)]
+
 mod errors;
 mod message;
 
