@@ -379,7 +379,7 @@ impl Handler {
         let accepted = self.targets.start(start, attempt).await?;
         let started_at = accepted.started_at.unwrap_or(now);
         let started = started_event(start, &accepted.run_arn, started_at);
-        self.announce(started).await?;
+        self.announce_or_refuse(started, &start.trigger, now).await?;
         let run_arn = &accepted.run_arn;
         match TargetKind::of_arn(&start.target).is_some_and(TargetKind::tells_the_end) {
             true => self.ledger.record_started(start, run_arn, started_at, now).await?,
@@ -387,6 +387,25 @@ impl Handler {
         }
         info!(trigger = start.trigger, id = start.cause.id, run = accepted.run_arn, "run started");
         Ok(())
+    }
+
+    /// Publishes an event of the handler's own. One that SNS refuses for good goes to
+    /// the dead queue: what it tells of has happened all the same.
+    pub(crate) async fn announce_or_refuse(
+        &self,
+        event: Envelope,
+        trigger: &str,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let refused = Delivery { body: event.to_json(), ..Delivery::default() };
+        match self.announce(event).await {
+            Err(HandlerError::Announce(error)) if error.is_for_good() => {
+                let (reason, message) = (DeadReason::PublishRefused, error.to_string());
+                let put = self.quarantine.put(&refused, Some(trigger), reason, &message, now);
+                Ok(put.await?)
+            }
+            result => result,
+        }
     }
 
     /// Publishes an event of the handler's own under a producer's span.

@@ -21,6 +21,7 @@ pub mod matching;
 pub mod plan;
 
 mod announce;
+mod call_errors;
 mod claim;
 mod clients;
 mod handler;

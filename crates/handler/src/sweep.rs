@@ -80,7 +80,7 @@ impl Handler {
             }
         };
         let closing = EndedRun::of(&ended);
-        self.announce(ended).await?;
+        self.announce_or_refuse(ended, &start.trigger, now).await?;
         info!(trigger = start.trigger, run = run_arn, "lost completion published");
         if let Some(EndedRun { state, end, .. }) = closing {
             self.ledger.close(&start.start_key, state, &end).await?;

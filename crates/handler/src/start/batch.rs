@@ -23,8 +23,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::errors::CallErrors;
 use super::{Accepted, Attempt, RunState, RunTarget, StartError};
+use crate::call_errors::CallErrors;
 use crate::destination::parameters_of;
 
 /// The variables that a job finds beside its input.

@@ -20,8 +20,8 @@ use aws_sdk_lambda::types::InvocationType;
 use bellwire_ledger::Start;
 use futures::future::BoxFuture;
 
-use super::errors::CallErrors;
 use super::{Accepted, Attempt, RunTarget, StartError};
+use crate::call_errors::CallErrors;
 
 /// What is wrong with the function itself is mended there, and passes.
 pub(super) const INVOKE: CallErrors = CallErrors {

@@ -13,7 +13,6 @@
     allow(dead_code, unused_variables, reason = "some of this only some targets need")
 )]
 
-mod errors;
 mod message;
 
 #[cfg(feature = "target-batch")]
@@ -219,7 +218,7 @@ fn span_of(method: &'static str, start: &Start) -> Span {
 
 /// Every table of errors that is compiled in.
 #[cfg(test)]
-const TABLES: &[&errors::CallErrors] = &[
+pub(crate) const TABLES: &[&crate::call_errors::CallErrors] = &[
     #[cfg(feature = "target-batch")]
     &batch::SUBMIT_JOB,
     #[cfg(feature = "target-batch")]
@@ -232,10 +231,6 @@ const TABLES: &[&errors::CallErrors] = &[
     &sagemaker_pipeline::START_PIPELINE_EXECUTION,
     #[cfg(feature = "target-sagemaker-pipeline")]
     &sagemaker_pipeline::DESCRIBE_PIPELINE_EXECUTION,
-    #[cfg(feature = "target-sns")]
-    &sns::PUBLISH,
-    #[cfg(feature = "target-sqs")]
-    &sqs::SEND_MESSAGE,
     #[cfg(feature = "target-step-functions")]
     &step_functions::START_EXECUTION,
     #[cfg(feature = "target-step-functions")]

@@ -18,8 +18,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::errors::CallErrors;
 use super::{Accepted, Attempt, RunState, RunTarget, StartError};
+use crate::call_errors::CallErrors;
 use crate::destination::parameters_of;
 
 /// `ResourceLimitExceeded` passes as other executions end. A token that comes with other

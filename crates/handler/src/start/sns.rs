@@ -15,33 +15,9 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use bellwire_ledger::Start;
 use futures::future::BoxFuture;
 
-use super::errors::CallErrors;
 use super::message::{attributes_of, run_arn};
 use super::{Accepted, Attempt, RunTarget, StartError};
-
-pub(super) const PUBLISH: CallErrors = CallErrors {
-    operation: "sns:Publish",
-    source: "Amazon SNS API reference, Publish",
-    permanent: &[
-        "EndpointDisabled",
-        "InvalidParameter",
-        "InvalidSecurity",
-        "NotFound",
-        "ParameterValueInvalid",
-        "PlatformApplicationDisabled",
-        "ValidationException",
-    ],
-    retryable: &[
-        "AuthorizationError",
-        "InternalError",
-        "KMSAccessDenied",
-        "KMSDisabled",
-        "KMSInvalidState",
-        "KMSNotFound",
-        "KMSOptInRequired",
-        "KMSThrottling",
-    ],
-};
+use crate::call_errors::PUBLISH;
 
 /// The client of SNS.
 #[derive(Debug)]

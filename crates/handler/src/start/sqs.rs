@@ -12,42 +12,9 @@ use bellwire_ledger::Start;
 use bellwire_schema::Place;
 use futures::future::BoxFuture;
 
-use super::errors::CallErrors;
 use super::message::{attributes_of, run_arn};
 use super::{Accepted, Attempt, RunTarget, StartError};
-
-/// SQS names some errors in two ways, by its newer and its older protocol.
-pub(super) const SEND_MESSAGE: CallErrors = CallErrors {
-    operation: "sqs:SendMessage",
-    source: "Amazon SQS API reference, SendMessage",
-    permanent: &[
-        "AWS.SimpleQueueService.NonExistentQueue",
-        "AWS.SimpleQueueService.UnsupportedOperation",
-        "InvalidAddress",
-        "InvalidMessageContents",
-        "InvalidParameterValueException",
-        "InvalidSecurity",
-        "QueueDoesNotExist",
-        "UnsupportedOperation",
-    ],
-    retryable: &[
-        "KMS.AccessDeniedException",
-        "KMS.DisabledException",
-        "KMS.InvalidKeyUsageException",
-        "KMS.InvalidStateException",
-        "KMS.NotFoundException",
-        "KMS.OptInRequired",
-        "KMS.ThrottlingException",
-        "KmsAccessDenied",
-        "KmsDisabled",
-        "KmsInvalidKeyUsage",
-        "KmsInvalidState",
-        "KmsNotFound",
-        "KmsOptInRequired",
-        "KmsThrottled",
-        "RequestThrottled",
-    ],
-};
+use crate::call_errors::SEND_MESSAGE;
 
 /// The client of SQS.
 #[derive(Debug)]

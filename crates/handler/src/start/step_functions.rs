@@ -13,8 +13,8 @@ use bellwire_schema::completion::{RunCompletion, RunResource};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::errors::CallErrors;
 use super::{Accepted, Attempt, RunState, RunTarget, StartError};
+use crate::call_errors::CallErrors;
 
 /// `ExecutionAlreadyExists` is no failure: see [`StepFunctions::start_execution`].
 pub(super) const START_EXECUTION: CallErrors = CallErrors {

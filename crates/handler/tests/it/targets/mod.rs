@@ -2,6 +2,7 @@
 
 mod batch;
 mod calls;
+mod errors;
 mod lambda;
 mod messages;
 mod sagemaker_pipeline;

@@ -1,23 +1,24 @@
-//! What the errors of a call mean, by their codes: a table a call, beside the call.
+//! What the errors of a call mean, by their codes: a table a call. Those of the calls
+//! that start something stand beside these; the ledger has its own.
 
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use bellwire_ledger::Start;
 
-use super::StartError;
+use crate::start::StartError;
 
 /// The errors that a call can answer with.
 #[derive(Debug)]
-pub(super) struct CallErrors {
+pub(crate) struct CallErrors {
     /// The call, as a policy names it: `states:StartExecution`.
-    pub(super) operation: &'static str,
+    pub(crate) operation: &'static str,
     /// The page of AWS's documentation that lists them.
-    pub(super) source: &'static str,
+    pub(crate) source: &'static str,
     /// Those that the same call would get again, unless somebody changes the workflow,
     /// the event or the target's name.
-    pub(super) permanent: &'static [&'static str],
+    pub(crate) permanent: &'static [&'static str],
     /// Those that pass by themselves, or that are mended where they are: permissions,
     /// keys, quotas, the target's own configuration.
-    pub(super) retryable: &'static [&'static str],
+    pub(crate) retryable: &'static [&'static str],
 }
 
 /// The errors that every call of every service can answer with. A denied call passes:
@@ -70,9 +71,84 @@ const COMMON: CallErrors = CallErrors {
     ],
 };
 
+/// For what the handler tells, and for topics that triggers start.
+pub(crate) const PUBLISH: CallErrors = CallErrors {
+    operation: "sns:Publish",
+    source: "Amazon SNS API reference, Publish",
+    permanent: &[
+        "EndpointDisabled",
+        "InvalidParameter",
+        "InvalidSecurity",
+        "NotFound",
+        "ParameterValueInvalid",
+        "PlatformApplicationDisabled",
+        "ValidationException",
+    ],
+    retryable: &[
+        "AuthorizationError",
+        "InternalError",
+        "KMSAccessDenied",
+        "KMSDisabled",
+        "KMSInvalidState",
+        "KMSNotFound",
+        "KMSOptInRequired",
+        "KMSThrottling",
+    ],
+};
+
+/// For dead letters, and for queues that triggers start. SQS names some errors in two ways, by its newer and its older protocol.
+pub(crate) const SEND_MESSAGE: CallErrors = CallErrors {
+    operation: "sqs:SendMessage",
+    source: "Amazon SQS API reference, SendMessage",
+    permanent: &[
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "AWS.SimpleQueueService.UnsupportedOperation",
+        "InvalidAddress",
+        "InvalidMessageContents",
+        "InvalidParameterValueException",
+        "InvalidSecurity",
+        "QueueDoesNotExist",
+        "UnsupportedOperation",
+    ],
+    retryable: &[
+        "KMS.AccessDeniedException",
+        "KMS.DisabledException",
+        "KMS.InvalidKeyUsageException",
+        "KMS.InvalidStateException",
+        "KMS.NotFoundException",
+        "KMS.OptInRequired",
+        "KMS.ThrottlingException",
+        "KmsAccessDenied",
+        "KmsDisabled",
+        "KmsInvalidKeyUsage",
+        "KmsInvalidState",
+        "KmsNotFound",
+        "KmsOptInRequired",
+        "KmsThrottled",
+        "RequestThrottled",
+    ],
+};
+
+/// For payloads that were too large to travel. `NoSuchKey` is the payload that is gone;
+/// without a permission to list, S3 would say `AccessDenied` of it.
+pub(crate) const GET_OBJECT: CallErrors = CallErrors {
+    operation: "s3:GetObject",
+    source: "Amazon S3 API reference, GetObject and Error responses",
+    permanent: &["InvalidArgument", "InvalidBucketName", "KeyTooLongError", "NoSuchKey"],
+    // An archived object can be restored, and a bucket be there again.
+    retryable: &[
+        "InvalidObjectState",
+        "KMS.DisabledException",
+        "NoSuchBucket",
+        "PermanentRedirect",
+        "SlowDown",
+        "TemporaryRedirect",
+    ],
+};
+
 /// What a code says of the same call, made later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Permanent,
     Retryable,
     /// In no table: a new error, an answer of something between us and AWS, or no answer.
@@ -80,7 +156,7 @@ pub(super) enum Verdict {
 }
 
 impl CallErrors {
-    pub(super) fn verdict(&self, code: Option<&str>) -> Verdict {
+    pub(crate) fn verdict(&self, code: Option<&str>) -> Verdict {
         let Some(code) = code else { return Verdict::Unknown };
         for table in [self, &COMMON] {
             if table.permanent.contains(&code) {
@@ -95,7 +171,7 @@ impl CallErrors {
 
     /// The error of a start. What is in no table counts as retryable: in the end the
     /// message is dead by its receives, with nothing lost.
-    pub(super) fn error_of<E, R>(&self, start: &Start, error: &SdkError<E, R>) -> StartError
+    pub(crate) fn error_of<E, R>(&self, start: &Start, error: &SdkError<E, R>) -> StartError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
         R: std::fmt::Debug,
@@ -126,12 +202,12 @@ impl CallErrors {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::TABLES;
     use super::*;
+    use crate::start::TABLES;
 
     #[test]
     fn every_code_means_one_thing() {
-        for table in TABLES.iter().copied().chain([&COMMON]) {
+        for table in TABLES.iter().copied().chain([&COMMON, &PUBLISH, &SEND_MESSAGE, &GET_OBJECT]) {
             let codes = [table.permanent, table.retryable].concat();
             let unique: BTreeSet<_> = codes.iter().collect();
             assert_eq!(unique.len(), codes.len(), "{}: a code is there twice", table.operation);
