@@ -2,8 +2,10 @@
 //! connections: how many events a second are promised to be kept.
 //!
 //! ```text
-//! 64 connections ──► HTTP ──► spool: fsync ──► 202
+//! 64 connections ──► HTTP over a Unix socket ──► spool: fsync ──► 202
 //! ```
+//!
+//! Each side is one thread, as the publisher's is.
 //!
 //! Nothing takes events out meanwhile: what is measured is the way in.
 
@@ -14,13 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwire_publisher::ingest::{Ingest, Listen, ListenError, serve};
+use bellwire_publisher::run::IngestThread;
 use bellwire_publisher::spans::TopicName;
 use bellwire_publisher::spool::{Limits, Spool, SpoolError, Store};
 use bellwire_schema::workflow::read;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -62,10 +65,10 @@ pub enum IngestError {
     /// No spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// No port.
-    #[error("the bench cannot listen on a port of 127.0.0.1")]
+    /// No socket.
+    #[error("the bench cannot listen on a socket beside the spool")]
     Listen(#[from] ListenError),
-    /// A connection failed.
+    /// A connection failed, or there is no thread.
     #[error("a connection of the bench failed")]
     Connection(#[from] io::Error),
     /// An answer that is not 202.
@@ -94,15 +97,28 @@ pub async fn measure(settings: &Settings, path: &Path) -> Result<Rate, IngestErr
     let workflow = read(WORKFLOW).expect("the workflow file is sound");
     let topic = TopicName { arn: "arn:aws:sns:eu-central-1:111122223333:bench".to_owned() };
     let ingest = Ingest::new(&workflow, topic, Arc::new(spool.clone()));
-    let listener = Listen::Tcp(([127, 0, 0, 1], 0).into()).bind().await?;
-    let address = listener.address().to_string();
-    let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(Arc::new(ingest), listener, stop.clone()));
+    let socket = path.with_extension("sock");
+    let (thread, stop) = (IngestThread::begin()?, CancellationToken::new());
+    let listen = Listen::Unix(socket.clone());
+    let listener = thread.run(async move { listen.bind().await }).await?;
+    let serving = thread.run(serve(Arc::new(ingest), listener, stop.clone()));
+    let (rate, ()) = tokio::join!(rate(settings, &socket, &spool, &stop), serving);
+    spool.close().await;
+    rate
+}
+
+/// The connections, and what they come to; then the end of whoever serves them.
+async fn rate(
+    settings: &Settings,
+    socket: &Path,
+    spool: &Spool,
+    stop: &CancellationToken,
+) -> Result<Rate, IngestError> {
+    let _stop = stop.clone().drop_guard();
     let (accepted, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut connections = JoinSet::new();
     for number in 0..settings.connections {
-        let stream = TcpStream::connect(&address).await?;
-        stream.set_nodelay(true)?;
+        let stream = UnixStream::connect(socket).await?;
         let request = request_of(number, settings.events_per_request);
         let (accepted, is_over) = (accepted.clone(), is_over.clone());
         let events = settings.events_per_request as u64;
@@ -117,10 +133,6 @@ pub async fn measure(settings: &Settings, path: &Path) -> Result<Rate, IngestErr
     while let Some(ended) = connections.join_next().await {
         ended??;
     }
-    stop.cancel();
-    // It ends with an error only where the listener failed, which a connection would have met.
-    let _ = serving.await?;
-    spool.close().await;
     Ok(Rate {
         events_per_s: (events_after - events) as f64 / taken_s,
         commits_per_s: (commits_after - commits) as f64 / taken_s,
@@ -129,7 +141,7 @@ pub async fn measure(settings: &Settings, path: &Path) -> Result<Rate, IngestErr
 
 /// Posts the same request again and again.
 async fn post(
-    mut stream: TcpStream,
+    mut stream: UnixStream,
     request: Vec<u8>,
     events: u64,
     accepted: Arc<AtomicU64>,

@@ -33,7 +33,7 @@ struct Flags {
     seconds: u64,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let settings = Settings {

@@ -1,41 +1,35 @@
 //! `bridge`: from the ingest queue to the topic, round by round.
 
-use std::collections::BTreeMap;
+mod carry;
+
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwire_schema::Envelope;
-use bellwire_schema::dead_letter::DeadReason;
-use bellwire_schema::fifo::group_of;
 use bellwire_schema::limits::SQS_BATCH_ENTRIES_MAX;
 use bellwire_telemetry::with_causes;
-use futures::StreamExt as _;
-use futures::stream;
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::{CallError, Trouble};
-use crate::claim::{ClaimDesk, ClaimError, entry_or_claim};
+use self::carry::{Bounds, Sheet};
+use crate::call::CallError;
+use crate::claim::ClaimDesk;
 use crate::counts::Counts;
-use crate::decode::{Record, decode};
-use crate::enrich::{LookUpError, Objects, RunOrigins, enrich};
-use crate::lanes::{Lanes, Line, Ticket};
-use crate::pack::{Entry, pack};
-use crate::publish::{Fate, Outlet, Patience, pause_after};
-use crate::quarantine::{DeadQueue, Reject, letter_of, quarantine};
+use crate::enrich::{Objects, RunOrigins};
+use crate::lanes::Lanes;
+use crate::publish::{Outlet, pause_after};
+use crate::quarantine::DeadQueue;
 use crate::receive::{IngestQueue, Message, VISIBILITY_S};
-use crate::route::{Draft, Routed, Rules};
-use crate::settle::{Decision, Outcome, decide, delete, leave};
-use crate::spans;
+use crate::route::Rules;
+use crate::settle::{Decision, decide, delete, hidden_s, leave};
 
-/// How long a round looks things up, and how long it tries to quarantine.
+pub(crate) use self::carry::log_fate;
+
+/// How long a round looks things up.
 const ENRICH_FOR: Duration = Duration::from_secs(30);
-const QUARANTINE_FOR: Duration = Duration::from_secs(15);
 
 /// How long a round waits for the topic: while that is down, messages are held
 /// rather than received again and again. SQS hides a message for 12 hours at most.
@@ -45,9 +39,6 @@ const PUBLISH_FOR: Duration = Duration::from_secs(11 * 3_600);
 /// How often the messages of a round are hidden anew, each time for
 /// [`VISIBILITY_S`]: two of these may fail.
 const HIDE_EVERY: Duration = Duration::from_secs(VISIBILITY_S as u64 / 3);
-
-/// Look-ups of one round that are under way together.
-const LOOK_UPS_MAX: usize = 10;
 
 /// Batches, and dead letters, of one round that are under way together.
 pub const BATCHES_MAX: usize = 4;
@@ -136,46 +127,8 @@ pub struct Round {
 #[error("a pipeline of the bridge ended by itself: this is a bug of the publisher")]
 pub struct BridgeError(#[source] tokio::task::JoinError);
 
-/// What is known of each record of a round: left, until more is known.
-struct Sheet {
-    outcomes: Vec<Vec<Outcome>>,
-}
-
-/// A round's records, once they are decoded and routed.
-struct Sorted {
-    sheet: Sheet,
-    drafts: Vec<(Ticket, Draft)>,
-    rejects: Vec<(Ticket, Reject)>,
-}
-
-/// When the parts of a round end at the latest; no call of theirs is begun later.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    look_up: Instant,
-    publish: Instant,
-    /// `None`: [`QUARANTINE_FOR`] after the rest.
-    quarantine: Option<Instant>,
-}
-
-/// Why a draft has no entry.
-enum Unready {
-    /// A look-up failed: its message comes back.
-    LookUp(LookUpError),
-    /// Its payload was not put into S3: its message comes back.
-    Claim(CallError),
-    /// No repetition helps.
-    Reject(Reject),
-}
-
-impl Sheet {
-    fn mark(&mut self, ticket: Ticket, outcome: Outcome) {
-        self.outcomes[ticket.message][ticket.record] = outcome;
-    }
-
-    fn is_done(&self, ticket: Ticket) -> bool {
-        self.outcomes[ticket.message][ticket.record] != Outcome::Left
-    }
-}
+/// What is left of a round: messages, each with for how many seconds it is hidden.
+type Left<'a> = Vec<(&'a Message, u32)>;
 
 impl Bridge {
     /// A bridge under a workflow's rules.
@@ -317,21 +270,25 @@ impl Bridge {
     /// publish, quarantine, settle; and hides them from others all the while.
     pub async fn work(&self, messages: &[Message]) -> Round {
         self.in_work.fetch_add(messages.len(), Ordering::Relaxed);
-        let round = tokio::select! {
+        let (deleted, left) = tokio::select! {
             biased;
             round = self.round(messages) => round,
             never = self.keep_hidden(messages) => match never {},
         };
+        // Once nobody keeps it hidden any more, which would undo this.
+        leave(self.edges.queue.as_ref(), &left).await;
         self.in_work.fetch_sub(messages.len(), Ordering::Relaxed);
-        round
+        Round { deleted, left: left.len() }
     }
 
-    async fn round(&self, messages: &[Message]) -> Round {
+    /// Answers with how many messages it deleted, and those that it leaves.
+    async fn round<'a>(&self, messages: &'a [Message]) -> (usize, Left<'a>) {
         let begin = Instant::now();
         let bounds =
             Bounds { look_up: begin + ENRICH_FOR, publish: begin + PUBLISH_FOR, quarantine: None };
         let sheet = self.carry(messages, bounds).await;
-        self.settle(messages, &sheet).await
+        let (done, left) = self.sum_up(messages, &sheet);
+        (delete(self.edges.queue.as_ref(), &done).await, left)
     }
 
     /// Works messages that another deletes, as Lambda does for a function: the same
@@ -350,34 +307,13 @@ impl Bridge {
         let worked = async {
             let sheet = self.carry(messages, bounds).await;
             let (_, left) = self.sum_up(messages, &sheet);
-            leave(self.edges.queue.as_ref(), &left, false).await;
-            left
+            leave(self.edges.queue.as_ref(), &left).await;
+            left.into_iter().map(|(message, _)| message).collect()
         };
         timeout_at(deadline, worked).await.unwrap_or_else(|_| {
             tracing::error!("there was no time to finish: all messages come back");
             messages.iter().collect()
         })
-    }
-
-    /// From messages to what is known of each of their records.
-    async fn carry(&self, messages: &[Message], bounds: Bounds) -> Sheet {
-        let Sorted { mut sheet, mut drafts, mut rejects } = self.sort(messages);
-        let line = self.lanes.as_ref().map(|lanes| {
-            // A standard queue hands out a batch in any order.
-            drafts.sort_by_key(|(ticket, _)| messages[ticket.message].sent_at);
-            lanes.enter(messages, &drafts)
-        });
-        let (entries, unfit) = self.prepare(drafts, bounds.look_up).await;
-        let deadline = bounds.publish;
-        let refused = match line {
-            Some(line) => self.publish_in_turn(line, &unfit, entries, deadline, &mut sheet).await,
-            None => self.publish(entries, deadline, &mut sheet).await,
-        };
-        rejects.extend(unfit);
-        rejects.extend(refused);
-        let deadline = bounds.quarantine.unwrap_or_else(|| Instant::now() + QUARANTINE_FOR);
-        self.quarantine(messages, rejects, deadline, &mut sheet).await;
-        sheet
     }
 
     async fn keep_hidden(&self, messages: &[Message]) -> Infallible {
@@ -393,247 +329,24 @@ impl Bridge {
         }
     }
 
-    /// Decodes and routes every record.
-    fn sort(&self, messages: &[Message]) -> Sorted {
-        let mut sheet = Sheet { outcomes: Vec::with_capacity(messages.len()) };
-        let (mut drafts, mut rejects) = (Vec::new(), Vec::new());
-        for (message_index, message) in messages.iter().enumerate() {
-            tracing::debug!(message_id = message.id, body = message.body, "message received");
-            let records = decode(&message.body);
-            let count = records.len();
-            sheet.outcomes.push(vec![Outcome::Left; count]);
-            for (record_index, record) in records.into_iter().enumerate() {
-                let ticket = Ticket { message: message_index, record: record_index };
-                let key = record.as_ref().ok().and_then(Record::subject).map(str::to_owned);
-                match record.map(|record| self.rules.route(record)) {
-                    Ok(Routed::Event(draft)) => drafts.push((ticket, *draft)),
-                    Ok(Routed::Skip(skip)) => {
-                        tracing::info!(reason = %skip, key, message_id = message.id, "record skipped");
-                        sheet.mark(ticket, Outcome::Skipped(skip));
-                    }
-                    Err(error) => {
-                        let message = match count {
-                            1 => error.message,
-                            _ => format!("record {} of {count}: {error}", record_index + 1),
-                        };
-                        let reject = Reject { reason: error.reason, message, traceparent: None };
-                        rejects.push((ticket, reject));
-                    }
-                }
-            }
-        }
-        Sorted { sheet, drafts, rejects }
-    }
-
-    /// Completes every draft, and makes the entry of each: those whose look-up
-    /// or claim failed stay left.
-    async fn prepare(
-        &self,
-        drafts: Vec<(Ticket, Draft)>,
-        deadline: Instant,
-    ) -> (Vec<(Ticket, Entry)>, Vec<(Ticket, Reject)>) {
-        let looked_up = drafts.into_iter().map(|(ticket, draft)| async move {
-            (ticket, timeout_at(deadline, self.entry_of(draft)).await)
-        });
-        let looked_up: Vec<_> = stream::iter(looked_up).buffered(LOOK_UPS_MAX).collect().await;
-        let (mut entries, mut rejects) = (Vec::new(), Vec::new());
-        for (ticket, result) in looked_up {
-            match result {
-                Ok(Ok(entry)) => entries.push((ticket, entry)),
-                Ok(Err(Unready::Reject(reject))) => rejects.push((ticket, reject)),
-                Ok(Err(Unready::LookUp(error))) => {
-                    tracing::warn!(reason = %with_causes(&error), "event left");
-                }
-                Ok(Err(Unready::Claim(error))) => log_unclaimed(&error),
-                Err(_) => tracing::warn!(reason = "its look-up took too long", "event left"),
-            }
-        }
-        (entries, rejects)
-    }
-
-    async fn entry_of(&self, draft: Draft) -> Result<Entry, Unready> {
-        let Edges { objects, origins, claims, outlet, .. } = &self.edges;
-        let completed = enrich(draft, objects.as_ref(), origins.as_ref()).await;
-        let mut envelope = completed.map_err(Unready::LookUp)?;
-        spans::create(&mut envelope, outlet.topic_name());
-        let traceparent = envelope.context.traceparent.clone();
-        entry_or_claim(envelope, claims.as_ref()).await.map_err(|error| match error {
-            ClaimError::Unfit(unfit) => {
-                let (reason, message) = (unfit.reason(), unfit.to_string());
-                Unready::Reject(Reject { reason, message, traceparent })
-            }
-            ClaimError::Put(error) => Unready::Claim(error),
-        })
-    }
-
-    /// Publishes in batches; answers with what SNS refused for good.
-    async fn publish(
-        &self,
-        entries: Vec<(Ticket, Entry)>,
-        deadline: Instant,
-        sheet: &mut Sheet,
-    ) -> Vec<(Ticket, Reject)> {
-        let patience = &Patience { deadline, give_up: self.give_up.clone() };
-        let published = pack(entries).into_iter().map(|batch| async move {
-            let entries: Vec<&Entry> = batch.iter().map(|(_, entry)| entry).collect();
-            let fates = self.edges.outlet.publish(&entries, patience).await;
-            (batch, fates)
-        });
-        let published: Vec<_> = stream::iter(published).buffered(BATCHES_MAX).collect().await;
-        let mut refused = Vec::new();
-        for (batch, fates) in published {
-            for ((ticket, entry), fate) in batch.into_iter().zip(fates) {
-                log_fate(entry.envelope(), &fate);
-                match fate {
-                    Fate::Published => sheet.mark(ticket, Outcome::Published),
-                    Fate::Left { .. } => {}
-                    Fate::Refused { message } => {
-                        let reason = DeadReason::PublishRefused;
-                        let traceparent = entry.envelope().context.traceparent.clone();
-                        refused.push((ticket, Reject { reason, message, traceparent }));
-                    }
-                }
-            }
-        }
-        refused
-    }
-
-    /// The same on a FIFO topic: one entry of a group at a time, each behind those that
-    /// were received before it. What can never go frees its group; what may go later
-    /// holds it.
-    async fn publish_in_turn(
-        &self,
-        mut line: Line<'_>,
-        unfit: &[(Ticket, Reject)],
-        entries: Vec<(Ticket, Entry)>,
-        deadline: Instant,
-        sheet: &mut Sheet,
-    ) -> Vec<(Ticket, Reject)> {
-        for (ticket, _) in unfit {
-            line.done(*ticket);
-        }
-        for (ticket, entry) in &entries {
-            line.regroup(*ticket, &group_of(entry.envelope()));
-        }
-        let mut entries: BTreeMap<Ticket, Entry> = entries.into_iter().collect();
-        let mut refused = Vec::new();
-        loop {
-            let changed = line.changed();
-            let turns = line.turns();
-            if turns.now.is_empty() {
-                let patience = Patience { deadline, give_up: self.give_up.clone() };
-                match turns.is_waiting && patience.bound(changed).await.is_some() {
-                    true => continue,
-                    false => return refused,
-                }
-            }
-            let batch =
-                turns.now.iter().filter_map(|ticket| Some((*ticket, entries.remove(ticket)?)));
-            let never = self.publish(batch.collect(), deadline, sheet).await;
-            for ticket in turns.now {
-                let is_done =
-                    sheet.is_done(ticket) || never.iter().any(|(other, _)| *other == ticket);
-                if is_done { line.done(ticket) } else { line.hold(ticket) }
-            }
-            refused.extend(never);
-        }
-    }
-
-    async fn quarantine(
-        &self,
-        messages: &[Message],
-        rejects: Vec<(Ticket, Reject)>,
-        deadline: Instant,
-        sheet: &mut Sheet,
-    ) {
-        let sent = rejects.into_iter().map(|(ticket, reject)| async move {
-            let message = &messages[ticket.message];
-            let letter = letter_of(message, &reject, &self.queue_arn, Timestamp::now());
-            let sent = timeout_at(deadline, quarantine(self.edges.dead.as_ref(), &letter)).await;
-            (ticket, reject, sent)
-        });
-        let sent: Vec<_> = stream::iter(sent).buffered(BATCHES_MAX).collect().await;
-        for (ticket, reject, sent) in sent {
-            let message_id = &messages[ticket.message].id;
-            let (reason, detail) = (reject.reason.as_str(), &reject.message);
-            spans::in_trace_of(reject.traceparent.as_deref(), || match sent {
-                Ok(Ok(())) => {
-                    sheet.mark(ticket, Outcome::Quarantined(reject.reason));
-                    tracing::warn!(reason, message_id, detail, "record quarantined");
-                }
-                Ok(Err(error)) => {
-                    let error = with_causes(&error);
-                    tracing::error!(reason, message_id, error, "record not quarantined, left");
-                }
-                Err(_) => {
-                    tracing::error!(reason, message_id, "no time to quarantine a record, left");
-                }
-            });
-        }
-    }
-
-    async fn settle(&self, messages: &[Message], sheet: &Sheet) -> Round {
-        let (done, left) = self.sum_up(messages, sheet);
-        let queue = self.edges.queue.as_ref();
-        let deleted = delete(queue, &done).await;
-        leave(queue, &left, self.give_up.is_cancelled()).await;
-        Round { deleted, left: left.len() }
-    }
-
     /// Counts what became of all records; answers with the messages that leave the
     /// queue, and those that come back.
-    fn sum_up<'a>(
-        &self,
-        messages: &'a [Message],
-        sheet: &Sheet,
-    ) -> (Vec<&'a Message>, Vec<&'a Message>) {
+    fn sum_up<'a>(&self, messages: &'a [Message], sheet: &Sheet) -> (Vec<&'a Message>, Left<'a>) {
+        let is_stopping = self.give_up.is_cancelled();
         for outcome in sheet.outcomes.iter().flatten() {
             self.counts.add(*outcome);
         }
-        let judged = messages.iter().zip(&sheet.outcomes);
-        let (done, left): (Vec<_>, Vec<_>) =
-            judged.partition(|(_, outcomes)| decide(outcomes) == Decision::Delete);
-        let messages_of = |judged: Vec<(&'a Message, _)>| {
-            judged.into_iter().map(|(message, _)| message).collect()
-        };
-        (messages_of(done), messages_of(left))
+        let (mut done, mut left) = (Vec::new(), Left::new());
+        for (index, (message, outcomes)) in messages.iter().zip(&sheet.outcomes).enumerate() {
+            let in_group = sheet.hidden_s.get(&index).filter(|_| !is_stopping);
+            match decide(outcomes) {
+                Decision::Delete => done.push(message),
+                Decision::Leave => {
+                    let own = || hidden_s(message.receives, is_stopping);
+                    left.push((message, in_group.copied().unwrap_or_else(own)));
+                }
+            }
+        }
+        (done, left)
     }
-}
-
-/// A payload that was not put: only what is passing is no error.
-fn log_unclaimed(error: &CallError) {
-    let reason = with_causes(error);
-    match error.trouble {
-        Trouble::Unavailable => tracing::warn!(reason, "event left: its payload was not put"),
-        Trouble::Denied | Trouble::Refused => tracing::error!(
-            reason,
-            "event left: the publisher's role or the claim check's bucket needs a change"
-        ),
-    }
-}
-
-/// One line for each event's fate.
-pub(crate) fn log_fate(event: &Envelope, fate: &Fate) {
-    let (event_type, id, key) = (event.event_type.as_str(), &event.id, event.subject.as_deref());
-    let lag_ms = event.time.map(|time| Timestamp::now().duration_since(time).as_millis() as i64);
-    spans::in_trace_of(event.context.traceparent.as_deref(), || match fate {
-        Fate::Published => {
-            tracing::info!("type" = event_type, id, key, lag_ms, "event published");
-        }
-        Fate::Refused { message } => {
-            tracing::warn!("type" = event_type, id, key, reason = message, "event refused");
-        }
-        Fate::Left { message, is_denied: true } => {
-            tracing::error!(
-                "type" = event_type,
-                id,
-                key,
-                reason = message,
-                "event left: the publisher's role, the topic or its key needs a change"
-            );
-        }
-        Fate::Left { message, is_denied: false } => {
-            tracing::warn!("type" = event_type, id, key, reason = message, "event left");
-        }
-    });
 }

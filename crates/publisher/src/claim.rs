@@ -41,17 +41,6 @@ pub struct ClaimDesk {
     pub claims: Arc<dyn Claims>,
 }
 
-/// An event that is no entry.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// It is unfit, with its payload in S3 too.
-    #[error(transparent)]
-    Unfit(#[from] Unfit),
-    /// Its payload cannot be put into S3 now.
-    #[error("its payload cannot be put into the claim check's bucket")]
-    Put(#[source] CallError),
-}
-
 /// A payload to put into S3, and the event that points to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
@@ -90,7 +79,7 @@ impl Claim {
     }
 }
 
-/// How an event goes to the topic.
+/// How an event goes to the topic: the one way from an event to what SNS takes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fit {
     /// As it is.
@@ -134,19 +123,6 @@ impl Fit {
         }
         Ok(entry)
     }
-}
-
-/// The entry of an event, with its payload put into S3 where it is too large and
-/// there is a claim check: the one way from an event to what SNS takes.
-///
-/// # Errors
-///
-/// Where the event is over a limit all the same, or its payload cannot be put.
-pub async fn entry_or_claim(
-    envelope: Envelope,
-    claims: Option<&ClaimDesk>,
-) -> Result<Entry, ClaimError> {
-    Fit::of(envelope, claims)?.put(claims).await.map_err(ClaimError::Put)
 }
 
 /// Payloads in a bucket, encrypted as the bucket says.

@@ -6,36 +6,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::settle::Outcome;
 
-/// Counters by name.
+/// Counters by outcome.
 #[derive(Debug, Default)]
 pub struct Counts {
-    by_name: Mutex<BTreeMap<String, u64>>,
+    by_outcome: Mutex<BTreeMap<Outcome, u64>>,
 }
 
 impl Counts {
     /// Counts one more outcome.
     pub fn add(&self, outcome: Outcome) {
-        let name = match outcome {
-            Outcome::Published => "published".to_owned(),
-            Outcome::Skipped(skip) => format!("skipped.{skip}"),
-            Outcome::Quarantined(reason) => format!("quarantined.{}", reason.as_str()),
-            Outcome::Left => "left".to_owned(),
-        };
-        *self.lock().entry(name).or_default() += 1;
+        *self.lock().entry(outcome).or_default() += 1;
     }
 
     /// The sum of a name and of all names below it: `skipped`, `skipped.no-rule`.
     #[must_use]
     pub fn of(&self, name: &str) -> u64 {
-        let is_below = |other: &str| {
+        let is_below = |outcome: &Outcome| {
+            let other = name_of(*outcome);
             other.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        self.lock().iter().filter(|(other, _)| is_below(other)).map(|(_, count)| count).sum()
+        self.lock().iter().filter(|(outcome, _)| is_below(outcome)).map(|(_, count)| count).sum()
     }
 
     /// A counter is right whatever a panicking thread was doing.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
-        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Outcome, u64>> {
+        self.by_outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,6 +42,15 @@ impl fmt::Display for Counts {
             f,
             "published {published}, skipped {skipped}, quarantined {quarantined}, left {left}"
         )
+    }
+}
+
+fn name_of(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Published => "published".to_owned(),
+        Outcome::Skipped(skip) => format!("skipped.{skip}"),
+        Outcome::Quarantined(reason) => format!("quarantined.{}", reason.as_str()),
+        Outcome::Left => "left".to_owned(),
     }
 }
 

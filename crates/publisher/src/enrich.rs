@@ -63,7 +63,7 @@ pub async fn enrich(
     objects: &dyn Objects,
     origins: &dyn RunOrigins,
 ) -> Result<Envelope, LookUpError> {
-    let mut envelope = match draft {
+    let envelope = match draft {
         Draft::Whole(envelope) => envelope,
         Draft::Object { mut envelope, object } => {
             envelope.context = context_of(&object, objects).await?;
@@ -74,10 +74,15 @@ pub async fn enrich(
             completion.to_envelope(&origin.unwrap_or(otherwise))
         }
     };
+    Ok(correlated(envelope))
+}
+
+/// An event that belongs to no workflow instance begins one. Pure.
+pub(crate) fn correlated(mut envelope: Envelope) -> Envelope {
     if envelope.context.correlationid.is_none() {
         envelope.context.correlationid = Some(envelope.id.clone());
     }
-    Ok(envelope)
+    envelope
 }
 
 async fn context_of(

@@ -4,6 +4,10 @@
 //! it. A message that is left keeps its place, so that nothing overtakes it: what is
 //! behind it is left too, until it has come back and gone. Since another publisher may
 //! have received it meanwhile, its place is kept a bounded time only.
+//!
+//! What waits for a message that was left comes back right after it, however often it
+//! was received itself: else each of a group would wait out a pause of its own, in
+//! whatever order those end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use crate::receive::Message;
+use crate::receive::{Message, VISIBILITY_S};
 use crate::route::Draft;
-use crate::settle::hidden_s;
+use crate::settle::{LEFT_FIRST_S, LEFT_LAST_S, hidden_s};
 
 /// How long a place is kept after its message could be received again: longer than
 /// all pipelines are busy with other rounds, for another publisher may have it.
@@ -56,10 +60,13 @@ enum Holder {
     /// This round works on the message.
     Round(u64),
     /// This round still has the message, and will leave it.
-    Leaving(u64),
+    Leaving { round: u64, behind_at: Instant },
     /// The message is in the queue, and may be back.
-    Away { until: Instant },
+    Away { behind_at: Instant, until: Instant },
 }
+
+/// How long after a message what waits for it comes back.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// One round's records that are not done with, in order; those that are still there
 /// when it is dropped are left.
@@ -74,7 +81,14 @@ struct Standing {
     ticket: Ticket,
     group: String,
     /// It is left.
-    is_held: bool,
+    left: Option<Leave>,
+}
+
+/// When a message that is left comes back, and when what waits for it does.
+#[derive(Debug, Clone, Copy)]
+struct Leave {
+    back_at: Instant,
+    behind_at: Instant,
 }
 
 /// Whose turn it is.
@@ -100,7 +114,7 @@ impl Lanes {
         let stand = |(ticket, draft): &(Ticket, Draft)| {
             let group = group_of_draft(draft);
             state.enter(round, &group, &messages[ticket.message].id);
-            Standing { ticket: *ticket, group, is_held: false }
+            Standing { ticket: *ticket, group, left: None }
         };
         let records = drafts.iter().map(stand).collect();
         let mut line = Line { lanes: self, round, messages, records };
@@ -137,7 +151,9 @@ impl State {
 
     fn forget(&mut self, now: Instant) {
         self.lanes.retain(|_, lane| {
-            lane.retain(|place| !matches!(place.holder, Holder::Away { until } if until <= now));
+            lane.retain(
+                |place| !matches!(place.holder, Holder::Away { until, .. } if until <= now),
+            );
             !lane.is_empty()
         });
     }
@@ -165,9 +181,28 @@ impl State {
 
 impl Place {
     fn is_of(&self, round: u64, message_id: &str) -> bool {
-        let is_round =
-            matches!(self.holder, Holder::Round(of) | Holder::Leaving(of) if of == round);
+        let is_round = matches!(
+            self.holder,
+            Holder::Round(of) | Holder::Leaving { round: of, .. } if of == round
+        );
         is_round && self.message_id == message_id
+    }
+}
+
+impl Holder {
+    /// When it is worth coming back to what waits for this, where that is left: where it
+    /// is overdue, for the longer the less likely it is to come, as long as its place is
+    /// kept.
+    fn behind_at(self, now: Instant) -> Option<Instant> {
+        let (behind_at, until) = match self {
+            Self::Round(_) => return None,
+            Self::Leaving { behind_at, .. } => (behind_at, None),
+            Self::Away { behind_at, until } => (behind_at, Some(until)),
+        };
+        let first = Duration::from_secs(LEFT_FIRST_S.into());
+        let overdue = now.saturating_duration_since(behind_at).max(first);
+        let again_at = behind_at.max(now + overdue);
+        Some(until.map_or(again_at, |until| again_at.min(until.max(now + first))))
     }
 }
 
@@ -181,9 +216,10 @@ impl<'a> Line<'a> {
     pub(crate) fn turns(&mut self) -> Turns {
         let state = self.lanes.lock();
         let mut turns = Turns::default();
-        let (mut seen, mut held): (Vec<&str>, Vec<Ticket>) = (Vec::new(), Vec::new());
-        for Standing { ticket, group, is_held } in &self.records {
-            if *is_held || seen.contains(&group.as_str()) {
+        let now = Instant::now();
+        let (mut seen, mut held): (Vec<&str>, Vec<_>) = (Vec::new(), Vec::new());
+        for Standing { ticket, group, left } in &self.records {
+            if left.is_some() || seen.contains(&group.as_str()) {
                 continue;
             }
             seen.push(group);
@@ -191,14 +227,16 @@ impl<'a> Line<'a> {
             // The round's own are in the order of their places already.
             let others = |holder: &Holder| *holder != Holder::Round(self.round);
             let before: Vec<Holder> = state.before(self.round, group, id).filter(others).collect();
-            match before.iter().all(|holder| matches!(holder, Holder::Round(_))) {
-                true if before.is_empty() => turns.now.push(*ticket),
-                true => turns.is_waiting = true,
-                false => held.push(*ticket),
+            match before.iter().filter_map(|holder| holder.behind_at(now)).max() {
+                Some(behind_at) => held.push((*ticket, behind_at)),
+                None if before.is_empty() => turns.now.push(*ticket),
+                None => turns.is_waiting = true,
             }
         }
         drop(state);
-        held.into_iter().for_each(|ticket| self.hold(ticket));
+        for (ticket, behind_at) in held {
+            self.leave(ticket, Leave { back_at: behind_at, behind_at });
+        }
         turns
     }
 
@@ -229,20 +267,43 @@ impl<'a> Line<'a> {
         self.let_go(ticket, &group);
     }
 
-    /// A record is left, and what is behind it. Other rounds are told at once: they
-    /// must not wait for this one's end, which may wait for theirs.
+    /// A record is left, and what is behind it.
     pub(crate) fn hold(&mut self, ticket: Ticket) {
+        let hidden_s = hidden_s(self.messages[ticket.message].receives, false);
+        let back_at = Instant::now() + Duration::from_secs(hidden_s.into());
+        self.leave(ticket, Leave { back_at, behind_at: back_at + BEHIND });
+    }
+
+    /// Other rounds are told at once: they must not wait for this one's end, which may
+    /// wait for theirs.
+    fn leave(&mut self, ticket: Ticket, own: Leave) {
         let found = self.records.iter().position(|one| one.ticket == ticket);
         let Some(first) = found else { return };
         let group = self.records[first].group.clone();
+        let (round, behind_at) = (self.round, own.behind_at);
         let mut state = self.lanes.lock();
         for standing in self.records[first..].iter_mut().filter(|one| one.group == group) {
-            standing.is_held = true;
+            let behind = Leave { back_at: behind_at, behind_at };
+            standing.left = Some(if standing.ticket == ticket { own } else { behind });
             let id = &self.messages[standing.ticket.message].id;
-            state.hold(self.round, &group, id, Holder::Leaving(self.round));
+            state.hold(round, &group, id, Holder::Leaving { round, behind_at });
         }
         drop(state);
         self.lanes.changed.notify_waiters();
+    }
+
+    /// For how many seconds each message is to be hidden of which a record is left.
+    pub(crate) fn hidden_s(&self) -> BTreeMap<usize, u32> {
+        let now = Instant::now();
+        let mut hidden = BTreeMap::new();
+        for Standing { ticket, left, .. } in &self.records {
+            let pause =
+                left.map_or(Duration::ZERO, |left| left.back_at.saturating_duration_since(now));
+            let pause_s = u32::try_from(pause.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
+            let most: &mut u32 = hidden.entry(ticket.message).or_default();
+            *most = pause_s.clamp(LEFT_FIRST_S, LEFT_LAST_S).max(*most);
+        }
+        hidden
     }
 
     /// Gives up a message's place in a group where no other record needs it.
@@ -257,13 +318,21 @@ impl<'a> Line<'a> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let (now, hidden) = (Instant::now(), self.hidden_s());
         let mut state = self.lanes.lock();
-        for Standing { ticket, group, .. } in &self.records {
+        for Standing { ticket, group, left } in &self.records {
             let message = &self.messages[ticket.message];
-            let hidden = Duration::from_secs(hidden_s(message.receives, false).into());
-            let until = now + hidden + KEPT_FOR;
-            state.hold(self.round, group, &message.id, Holder::Away { until });
+            // One that was not held either is of a round that was given up.
+            let behind_at = match left {
+                Some(left) => left.behind_at,
+                None => now + Duration::from_secs(VISIBILITY_S.into()) + BEHIND,
+            };
+            // It comes back as a whole, when the last of its groups lets it.
+            let hidden_s = hidden.get(&ticket.message).copied().unwrap_or_default();
+            let back_at = now + Duration::from_secs(hidden_s.into());
+            let behind_at = behind_at.max(back_at);
+            let until = behind_at + KEPT_FOR;
+            state.hold(self.round, group, &message.id, Holder::Away { behind_at, until });
         }
         drop(state);
         self.lanes.changed.notify_waiters();

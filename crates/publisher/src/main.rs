@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use bellwire_publisher::check::check;
 use bellwire_publisher::probe::{Question, probe};
-use bellwire_publisher::run::stop_signal;
+use bellwire_publisher::run::{one_thread, stop_signal};
 use bellwire_publisher::settings::LogStyle;
 use bellwire_publisher::{Flags, Settings, run};
-use bellwire_telemetry::{LogFormat, Unexported};
+use bellwire_telemetry::{LogFormat, Unexported, hold_lines};
 use clap::Parser as _;
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +19,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FAILED: u8 = 1;
 const WRONG_SETTINGS: u8 = 2;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let flags = Flags::parse();
+    match one_thread() {
+        Ok(runtime) => runtime.block_on(publisher(flags)),
+        Err(error) => failed(FAILED, &error),
+    }
+}
+
+async fn publisher(flags: Flags) -> ExitCode {
     if let Some(question) = flags.probe {
         return asked(&flags, question).await;
     }
@@ -43,6 +49,7 @@ async fn main() -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return failed(FAILED, &error),
     };
+    hold_lines();
     let shutdown = CancellationToken::new();
     let stopped = shutdown.clone();
     tokio::spawn(async move {

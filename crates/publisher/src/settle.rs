@@ -12,11 +12,11 @@ const ATTEMPTS_MAX: u32 = 3;
 
 /// How long a message that was left is hidden the first time, in seconds, and at
 /// most. A thousand receives, after which SQS gives a message up, last ten days.
-const LEFT_FIRST_S: u32 = 2;
-const LEFT_LAST_S: u32 = 900;
+pub(crate) const LEFT_FIRST_S: u32 = 2;
+pub(crate) const LEFT_LAST_S: u32 = 900;
 
 /// What became of one record of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// SNS accepted its event.
     Published,
@@ -98,15 +98,11 @@ async fn delete_batch(queue: &dyn IngestQueue, batch: &[&Message]) -> usize {
     batch.len() - given_up - pending.len()
 }
 
-/// Makes what is left come back: at once where the publisher stops, else after a
-/// pause that doubles with each receive, so that what fails again and again does
-/// not use up its receives within minutes.
-pub async fn leave(queue: &dyn IngestQueue, messages: &[&Message], is_stopping: bool) {
+/// Makes what is left come back, each after so many seconds.
+pub async fn leave(queue: &dyn IngestQueue, messages: &[(&Message, u32)]) {
     for batch in messages.chunks(SQS_BATCH_ENTRIES_MAX) {
-        let receipts: Vec<(&str, u32)> = batch
-            .iter()
-            .map(|message| (message.receipt.as_str(), hidden_s(message.receives, is_stopping)))
-            .collect();
+        let receipts: Vec<(&str, u32)> =
+            batch.iter().map(|(message, seconds)| (message.receipt.as_str(), *seconds)).collect();
         // Where it fails they come back when the time is up that they are hidden for.
         if let Err(error) = queue.hide(&receipts).await {
             tracing::debug!(%error, "messages left as they are");
@@ -114,6 +110,9 @@ pub async fn leave(queue: &dyn IngestQueue, messages: &[&Message], is_stopping: 
     }
 }
 
+/// For how many seconds a message is hidden that is left: none where the publisher
+/// stops, else a pause that doubles with each receive, so that what fails again and
+/// again does not use up its receives within minutes.
 pub(crate) fn hidden_s(receives: u32, is_stopping: bool) -> u32 {
     match is_stopping {
         true => 0,

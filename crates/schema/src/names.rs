@@ -1,8 +1,6 @@
 //! Names and ARNs of everything a workflow owns: pure functions of workflow,
 //! environment, region and account, so that no component has to look one up.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use crate::limits::{ENVIRONMENT_CHARS_MAX, LONG_NAME_CHARS_MAX, NAME_CHARS_MAX};
@@ -284,10 +282,8 @@ impl Place {
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes every write");
-        text
-    })
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("a nibble is a digit");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xF)]).collect()
 }
 
 #[cfg(test)]

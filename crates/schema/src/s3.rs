@@ -87,7 +87,7 @@ impl Notification {
     /// [`Notification::decode`] then tells.
     #[must_use]
     pub fn read(body: &str) -> Option<Self> {
-        let notification: Plain = serde_json::from_str(body).ok()?;
+        let notification: Plain<'_> = serde_json::from_str(body).ok()?;
         let Plain { records, event: None, wrapping: None } = notification else { return None };
         if records.is_empty() {
             return None;
@@ -125,9 +125,9 @@ impl ObjectEvent {
         typed(record).and_then(Self::of_typed)
     }
 
-    fn of_typed(record: Record) -> Result<Self, RecordError> {
+    fn of_typed(record: Record<'_>) -> Result<Self, RecordError> {
         if !record.event_version.starts_with("2.") {
-            return Err(RecordError::Version { version: record.event_version });
+            return Err(RecordError::Version { version: record.event_version.into_owned() });
         }
         let event_name = record.event_name.trim_start_matches("s3:").to_owned();
         let change = change_of(&event_name)?;
@@ -140,7 +140,7 @@ impl ObjectEvent {
             bucket: record.s3.bucket.name,
             key: not_empty(decode_key(&object.key)?, "s3.object.key")?,
             size_bytes: object.size.unwrap_or(0),
-            etag: object.e_tag.map(|etag| unquoted(&etag)),
+            etag: object.e_tag.map(unquoted),
             version_id: object.version_id.filter(|version| version != "null"),
             sequencer: object.sequencer.filter(|sequencer| !sequencer.is_empty()),
         })
@@ -172,7 +172,7 @@ impl ObjectEvent {
             bucket: event.detail.bucket.name,
             key: not_empty(object.key, "detail.object.key")?,
             size_bytes: object.size.unwrap_or(0),
-            etag: object.etag.map(|etag| unquoted(&etag)),
+            etag: object.etag.map(unquoted),
             version_id: object.version_id.filter(|version| version != "null"),
             sequencer: object.sequencer.filter(|sequencer| !sequencer.is_empty()),
         })
@@ -311,8 +311,11 @@ fn not_empty(key: String, field: &str) -> Result<String, RecordError> {
     Ok(key)
 }
 
-fn unquoted(etag: &str) -> String {
-    etag.trim_matches('"').to_owned()
+fn unquoted(etag: String) -> String {
+    match etag.contains('"') {
+        true => etag.trim_matches('"').to_owned(),
+        false => etag,
+    }
 }
 
 fn typed<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, RecordError> {
@@ -328,9 +331,9 @@ fn typed<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, RecordError> {
 
 /// A notification, and what tells other bodies from one.
 #[derive(Deserialize)]
-struct Plain {
-    #[serde(rename = "Records")]
-    records: Vec<Record>,
+struct Plain<'a> {
+    #[serde(rename = "Records", borrow)]
+    records: Vec<Record<'a>>,
     #[serde(rename = "Event")]
     event: Option<IgnoredAny>,
     /// In the envelope that SNS puts around a message.
@@ -340,18 +343,22 @@ struct Plain {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
-    event_version: String,
-    event_name: String,
+struct Record<'a> {
+    #[serde(borrow)]
+    event_version: Cow<'a, str>,
+    #[serde(borrow)]
+    event_name: Cow<'a, str>,
     event_time: Timestamp,
     aws_region: String,
-    s3: RecordS3,
+    #[serde(borrow)]
+    s3: RecordS3<'a>,
 }
 
 #[derive(Deserialize)]
-struct RecordS3 {
+struct RecordS3<'a> {
     bucket: BucketName,
-    object: RecordObject,
+    #[serde(borrow)]
+    object: RecordObject<'a>,
 }
 
 #[derive(Deserialize)]
@@ -361,8 +368,9 @@ struct BucketName {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RecordObject {
-    key: String,
+struct RecordObject<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
     size: Option<u64>,
     e_tag: Option<String>,
     version_id: Option<String>,

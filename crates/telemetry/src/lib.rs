@@ -45,6 +45,7 @@
 //! cannot be reached is logged once an outage, and [`Guard::flush`] returns in time.
 
 mod export;
+mod lines;
 mod logs;
 mod propagation;
 pub mod semconv;
@@ -58,6 +59,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use lines::{hold_lines, write_held_lines};
 pub use logs::LogFormat;
 pub use propagation::{
     TraceContext, context_of, link, mark_failed, set_parent, trace_id, with_causes,
@@ -126,6 +128,7 @@ pub fn init(service: &str, format: LogFormat, unexported: Unexported) -> Result<
         .with(logs::layer(format).with_filter(log_filter))
         .try_init()
         .map_err(InitError::AlreadySet)?;
+    lines::write_before_panics();
     if let Some(problem) = log_problem {
         tracing::warn!(error = %problem, "RUST_LOG cannot be read: logging at info");
     }
@@ -187,5 +190,6 @@ impl Drop for Guard {
         if let Some(pipeline) = &self.pipeline {
             pipeline.shutdown(SHUTDOWN_TIMEOUT_DEFAULT);
         }
+        write_held_lines();
     }
 }

@@ -16,6 +16,7 @@ use tracing_subscriber::layer::Filter;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::lines::Lines;
 use crate::propagation::with_causes;
 
 /// What is logged where `RUST_LOG` says nothing: ours, and the warnings of the
@@ -75,7 +76,7 @@ where
     };
     let has_colour =
         is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Lines);
     if is_human {
         layer.with_ansi(has_colour).event_format(Human).boxed()
     } else {

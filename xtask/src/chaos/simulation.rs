@@ -20,8 +20,9 @@ use crate::steps::{Steps, shown_count};
 const SEEDS: u64 = 10_000;
 const WALL_S_MAX: f64 = 60.0;
 
-/// After so many receives the simulated queue gives a message up.
+/// After so many receives the simulated queue gives a message up, by the topic's kind.
 const RECEIVES_MAX: f64 = 20.0;
+const RECEIVES_FIFO_MAX: f64 = 50.0;
 
 const TEST: TestOf =
     TestOf { package: "bellwire-publisher", test: "simulation", profile: "simulation" };
@@ -49,8 +50,9 @@ struct Report {
     events: u64,
     duplicates: u64,
     lost: u64,
-    /// How often one message was received at most.
+    /// How often one message was received at most, by the kind of the topic.
     receives: u32,
+    receives_fifo: u32,
     /// How often each fault happened, by its name.
     faults: BTreeMap<String, u64>,
     /// Faults that never happened although there were enough seeds for them.
@@ -161,6 +163,8 @@ fn figures(report: &Report) -> Vec<Figure> {
         count("events lost", report.lost).at_most(0.0),
         count("duplicates, each with the id of its original", report.duplicates),
         count("receives of one message, at most", u64::from(report.receives)).at_most(RECEIVES_MAX),
+        count("the same on a FIFO topic", u64::from(report.receives_fifo))
+            .at_most(RECEIVES_FIFO_MAX),
         Figure::of("simulated time", report.virtual_s / 3_600.0, "h"),
         count("kinds of fault that never happened", report.missing.len() as u64).at_most(0.0),
     ];
@@ -182,6 +186,7 @@ mod tests {
             duplicates: 3,
             lost: 1,
             receives: 9,
+            receives_fifo: 37,
             faults: BTreeMap::from([("power lost".to_owned(), 7)]),
             missing: Vec::new(),
             failures: vec![Failure { seed: 3, problem: "lost".to_owned() }],

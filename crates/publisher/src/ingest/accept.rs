@@ -73,9 +73,6 @@ impl Accepts {
         if event.dataset.is_none() {
             event.dataset.clone_from(&source.dataset);
         }
-        if event.partitionkey.is_none() {
-            event.partitionkey.clone_from(&event.dataset);
-        }
         if event.context.correlationid.is_none() {
             event.context.correlationid = Some(event.id.clone());
         }

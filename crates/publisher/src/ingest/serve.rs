@@ -1,6 +1,5 @@
 //! `serve`: the connections of a listener, each on a task of its own.
 
-use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,21 +19,12 @@ use super::listen::{Listener, Socket};
 const HEADERS_READ_MAX: usize = 1_000;
 
 /// Serves until `shutdown`, and then until the requests under way are answered.
-///
-/// # Errors
-///
-/// Where the listener fails.
-pub async fn serve(
-    ingest: Arc<Ingest>,
-    listener: Listener,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
+pub async fn serve(ingest: Arc<Ingest>, listener: Listener, shutdown: CancellationToken) {
     let router = ingest.router();
     match listener.socket {
         Socket::Tcp(socket) => serve_all(socket, &router, &shutdown).await,
         Socket::Unix(socket, _file) => serve_all(socket, &router, &shutdown).await,
     }
-    Ok(())
 }
 
 /// axum's own loop takes no limit for the headers.

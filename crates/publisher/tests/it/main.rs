@@ -11,7 +11,6 @@ mod deploy;
 mod fakes;
 mod fifo;
 mod http;
-mod http_claim;
 mod lambda;
 mod outbox;
 mod process;

@@ -6,7 +6,8 @@ use bellwire_publisher::pack::Entry;
 use bellwire_schema::DeadLetter;
 use bellwire_schema::dead_letter::DeadReason;
 
-use crate::load::{HttpEvent, QUEUE_ARN, QueueMessage, REFUSED, Wanted};
+use crate::load::{HttpEvent, Payload, QueueMessage, Wanted, cut, name_of};
+use crate::samples::QUEUE_ARN;
 
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
@@ -15,7 +16,11 @@ pub(crate) struct Audit {
     sent: BTreeMap<String, HttpEvent>,
     /// What was answered with a 202.
     acknowledged: BTreeSet<String>,
+    /// What may be published, by its name, and where its payload is then.
+    wanted: BTreeMap<String, Payload>,
     published: BTreeMap<String, Published>,
+    /// The names of what was published, by source and id.
+    names: BTreeMap<(String, String), String>,
     letters: BTreeSet<Letter>,
     /// The newest event of each lane that was published.
     lanes: BTreeMap<String, u64>,
@@ -57,60 +62,81 @@ impl Audit {
         (records + self.acknowledged.len()) as u64
     }
 
+    pub(crate) fn is_published(&self, name: &str) -> bool {
+        self.published.contains_key(name)
+    }
+
+    pub(crate) fn message(&self, id: &str) -> Option<&QueueMessage> {
+        self.messages.get(id)
+    }
+
     pub(crate) fn message_sent(&mut self, id: &str, message: &QueueMessage) {
+        for wanted in &message.records {
+            if let Wanted::Published(event) = wanted {
+                self.wanted.insert(event.name.clone(), event.payload.clone());
+            }
+        }
         self.messages.insert(id.to_owned(), message.clone());
     }
 
-    pub(crate) fn event_sent(&mut self, event: &HttpEvent) {
+    /// A client sends an event; `is_fit` says whether its request may be accepted.
+    pub(crate) fn event_sent(&mut self, event: &HttpEvent, is_fit: bool) {
         self.sent.insert(event.id.clone(), event.clone());
+        if is_fit && !event.is_refused() {
+            let payload = match event.is_large {
+                true => Payload::Claimed(event.payload()),
+                false => Payload::Within,
+            };
+            self.wanted.insert(event.id.clone(), payload);
+        }
     }
 
     pub(crate) fn event_acknowledged(&mut self, event: &HttpEvent) {
         self.acknowledged.insert(event.id.clone());
     }
 
+    /// Where the payload of an event is to be; `None` where it is not to be published.
+    pub(crate) fn payload_of(&self, name: &str) -> Option<&Payload> {
+        self.wanted.get(name)
+    }
+
     /// SNS accepted an event.
-    pub(crate) fn event_published(&mut self, entry: &Entry) {
+    pub(crate) fn event_published(&mut self, entry: &Entry, is_fifo: bool) {
         let event = entry.envelope();
-        let subject = event.subject.clone().unwrap_or_default();
-        if !self.may_be_published(&subject) {
-            self.violated(format!("`{subject}` was published, and never sent as such"));
-        }
-        if let Some(first) = self.published.get(&subject) {
+        let name = name_of(event);
+        if let Some(first) = self.published.get(&name) {
             self.duplicates += 1;
             if first.id != event.id || first.body != entry.body() {
-                let both =
-                    format!("{} {}, and {} {}", first.id, first.body, event.id, entry.body());
-                self.violated(format!("a duplicate of `{subject}` is another event: {both}"));
+                let (before, now) = (cut(&first.body), cut(entry.body()));
+                self.violated(format!("a duplicate of `{name}` is another event: {before}, {now}"));
             }
             return;
         }
-        if let Some(HttpEvent { lane: Some(lane), number, .. }) = self.sent.get(&subject) {
+        let cause = (event.source.clone(), event.id.clone());
+        if let Some(other) = self.names.insert(cause, name.clone()) {
+            self.violated(format!("`{other}` and `{name}` have the same id {}", event.id));
+        }
+        if let Some(sent) = self.sent.get(&name)
+            && let Some(lane) = sent.lane(is_fifo)
+        {
+            let number = sent.number;
             let newest = self.lanes.entry(lane.clone()).or_default();
-            if *newest > *number {
+            if *newest > number {
                 let problem = format!("event {number} of lane {lane} was overtaken by {newest}");
                 self.violated(problem);
             } else {
-                *newest = *number;
+                *newest = number;
             }
         }
         let published = Published { id: event.id.clone(), body: entry.body().to_owned() };
-        self.published.insert(subject, published);
-    }
-
-    fn may_be_published(&self, subject: &str) -> bool {
-        let wanted = |message: &QueueMessage| {
-            message.records.iter().any(|record| *record == Wanted::Published(subject.to_owned()))
-        };
-        let is_sent = self.sent.get(subject).is_some_and(|event| !event.is_refused());
-        is_sent || self.messages.values().any(wanted)
+        self.published.insert(name, published);
     }
 
     /// The dead queue accepted a letter.
     pub(crate) fn letter_buried(&mut self, text: &str) {
         let letter: DeadLetter = match serde_json::from_str(text) {
             Ok(letter) => letter,
-            Err(error) => return self.violated(format!("no dead letter: {error}: {text}")),
+            Err(error) => return self.violated(format!("no dead letter: {error}: {}", cut(text))),
         };
         let (id, body) = (letter.id.clone().unwrap_or_default(), letter.body());
         let problem = match (self.messages.get(&id), self.sent.get(&id)) {
@@ -118,14 +144,14 @@ impl Audit {
                 let is_whole = body.as_deref() == Some(message.body.as_bytes());
                 let is_wanted = message.records.iter().any(|record| match record {
                     Wanted::Buried(reason) => *reason == letter.reason,
-                    Wanted::Refused(_) => letter.reason == DeadReason::PublishRefused,
+                    Wanted::Refused => letter.reason == DeadReason::PublishRefused,
                     Wanted::Published(_) | Wanted::Skipped => false,
                 });
                 let is_from_there = letter.source.as_deref() == Some(QUEUE_ARN);
                 (!is_whole || !is_wanted || !is_from_there).then_some("message")
             }
             (None, Some(event)) => {
-                let expected = event.admitted().envelope.to_json();
+                let expected = event.event().to_json();
                 let is_whole = body.as_deref() == Some(expected.as_bytes());
                 let is_wanted = event.is_refused() && letter.reason == DeadReason::PublishRefused;
                 (!is_whole || !is_wanted).then_some("event")
@@ -133,6 +159,7 @@ impl Audit {
             (None, None) => Some("nothing that was sent"),
         };
         if let Some(of) = problem {
+            let text = cut(text);
             self.violated(format!("the dead letter of {id} is not that of the {of}: {text}"));
         }
         let record = letter.message.strip_prefix("record ").and_then(|rest| {
@@ -158,8 +185,8 @@ impl Audit {
                 self.letters.contains(&Letter { id: id.to_owned(), reason, record })
             };
             let is_done = match wanted {
-                Wanted::Published(subject) => self.published.contains_key(subject),
-                Wanted::Refused(_) => buried(DeadReason::PublishRefused, None),
+                Wanted::Published(event) => self.is_published(&event.name),
+                Wanted::Refused => buried(DeadReason::PublishRefused, None),
                 Wanted::Skipped => true,
                 Wanted::Buried(reason) => buried(*reason, (!is_alone).then_some(index)),
             };
@@ -181,9 +208,9 @@ impl Audit {
 
     fn is_done(&self, id: &str) -> bool {
         let letter = Letter { id: id.to_owned(), reason: DeadReason::PublishRefused, record: None };
-        match id.contains(REFUSED) {
+        match self.sent.get(id).is_some_and(HttpEvent::is_refused) {
             true => self.letters.contains(&letter),
-            false => self.published.contains_key(id),
+            false => self.is_published(id),
         }
     }
 }

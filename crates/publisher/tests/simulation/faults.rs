@@ -12,11 +12,23 @@ pub(crate) enum Call {
     Hide,
     Bury,
     LookUp,
+    /// The ledger, for why a run was started.
+    Ask,
+    /// A payload into the claims' store.
+    Put,
 }
 
 impl Call {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Publish, Self::Receive, Self::Delete, Self::Hide, Self::Bury, Self::LookUp];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Publish,
+        Self::Receive,
+        Self::Delete,
+        Self::Hide,
+        Self::Bury,
+        Self::LookUp,
+        Self::Ask,
+        Self::Put,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -26,7 +38,14 @@ impl Call {
             Self::Hide => "sqs:ChangeMessageVisibilityBatch",
             Self::Bury => "sqs:SendMessage",
             Self::LookUp => "s3:HeadObject",
+            Self::Ask => "dynamodb:Query",
+            Self::Put => "s3:PutObject",
         }
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) const fn is_look_up(self) -> bool {
+        matches!(self, Self::LookUp | Self::Ask)
     }
 }
 
@@ -80,6 +99,14 @@ pub(crate) enum Fault {
     SentAgain,
     /// A publisher settled a message that another one had received before.
     ChangedHands,
+    /// EventBridge told of one thing twice.
+    ToldTwice,
+    /// An event over SNS's limit travelled without its payload.
+    Claimed,
+    /// An event was over SNS's limit where there is no claim check.
+    TooLarge,
+    /// On a FIFO topic, a message was left behind one of its group that was left.
+    GroupHeld,
 }
 
 impl Fault {
@@ -89,8 +116,9 @@ impl Fault {
         all.extend(of_calls(Self::Failed));
         all.extend(of_calls(Self::Unanswered));
         // What is lost of a look-up is the same as no answer.
-        all.extend(of_calls(Self::AnswerLost).filter(|it| *it != Self::AnswerLost(Call::LookUp)));
-        all.extend(of_calls(Self::Down).filter(|it| *it != Self::Down(Call::LookUp)));
+        let changes = || Call::ALL.into_iter().filter(|call| !call.is_look_up());
+        all.extend(changes().map(Self::AnswerLost));
+        all.extend(changes().map(Self::Down));
         all.extend(of_calls(Self::Expired));
         all.extend([
             Self::Throttled,
@@ -114,6 +142,10 @@ impl Fault {
             Self::DrainRanOut,
             Self::SentAgain,
             Self::ChangedHands,
+            Self::ToldTwice,
+            Self::Claimed,
+            Self::TooLarge,
+            Self::GroupHeld,
         ]);
         all
     }
@@ -148,6 +180,10 @@ impl fmt::Display for Fault {
             Self::DrainRanOut => return f.pad("drain ran out of time"),
             Self::SentAgain => return f.pad("client sent again"),
             Self::ChangedHands => return f.pad("message changed hands"),
+            Self::ToldTwice => return f.pad("EventBridge tells a thing twice"),
+            Self::Claimed => return f.pad("event over the limit, claimed"),
+            Self::TooLarge => return f.pad("event over the limit, no claim check"),
+            Self::GroupHeld => return f.pad("group held by a message that was left"),
         };
         f.pad(&format!("{} {what}", call.name()))
     }

@@ -6,13 +6,18 @@
 //! that happens in it. `cargo xtask chaos simulation` sets them.
 
 mod audit;
+mod claims;
 mod faults;
 mod load;
+mod order;
 mod plan;
 mod process;
 mod queue;
 mod report;
 mod run;
+#[path = "../it/samples.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod samples;
 mod topic;
 #[path = "../../src/spool/torn_disk.rs"]
 mod torn_disk;

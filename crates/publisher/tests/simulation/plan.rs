@@ -6,7 +6,7 @@ use std::ops::Range;
 use fastrand::Rng;
 
 use crate::faults::Call;
-use crate::load::{self, HttpRequest, QueueMessage};
+use crate::load::{self, Forms, HttpRequest, QueueMessage};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -17,6 +17,7 @@ const BUSY_MS: u64 = 40 * SECOND;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) publishers: Vec<PublisherPlan>,
+    pub(crate) forms: Forms,
     /// What others put into the ingest queue, in order of time.
     pub(crate) messages: Vec<(u64, QueueMessage)>,
     /// How often each call fails, in the order of [`Call::ALL`].
@@ -99,6 +100,8 @@ pub(crate) enum Trouble {
     Denied,
     Queue,
     DeadQueue,
+    /// The claims' store.
+    Store,
     /// One publisher's credentials have expired, for whatever it calls.
     Credentials {
         publisher: usize,
@@ -108,8 +111,9 @@ pub(crate) enum Trouble {
 impl Plan {
     pub(crate) fn draw(random: &mut Rng) -> Self {
         let count = *pick(random, &[1, 1, 2, 3]);
-        let publishers: Vec<_> = (0..count).map(|index| publisher(index, random)).collect();
-        let messages = load::messages(random, BUSY_MS);
+        let forms = forms(random);
+        let publishers: Vec<_> = (0..count).map(|index| publisher(index, forms, random)).collect();
+        let messages = load::messages(random, forms, BUSY_MS);
         let windows = windows(random, count);
         let stops = publishers.iter().flat_map(|publisher| &publisher.stops);
         let ends = windows.iter().map(|window| window.during.end);
@@ -117,6 +121,7 @@ impl Plan {
         let calm_at = ends.chain(stops.map(|stop| stop.at + stop.down_ms)).max().unwrap_or(0);
         Self {
             publishers,
+            forms,
             messages,
             rates: std::array::from_fn(|_| Rates {
                 failed: rate(random),
@@ -158,7 +163,17 @@ fn rate(random: &mut Rng) -> u32 {
     *pick(random, &[0, 0, 0, 20, 100, 250])
 }
 
-fn publisher(index: usize, random: &mut Rng) -> PublisherPlan {
+fn forms(random: &mut Rng) -> Forms {
+    Forms {
+        is_fifo: random.u8(0..3) == 0,
+        has_claims: random.u8(0..3) != 0,
+        large: random.u8(0..4) == 0,
+        runs: random.bool(),
+        ticks: random.bool(),
+    }
+}
+
+fn publisher(index: usize, forms: Forms, random: &mut Rng) -> PublisherPlan {
     let mut stops: Vec<Stop> = (0..*pick(random, &[0, 1, 1, 2, 3])).map(|_| stop(random)).collect();
     stops.sort_by_key(|stop| stop.at);
     let clients = random.usize(0..=2);
@@ -169,7 +184,7 @@ fn publisher(index: usize, random: &mut Rng) -> PublisherPlan {
         spool_events_max: *pick(random, &[6, 12, 1_000]),
         stops,
         clients: (0..clients)
-            .map(|client| load::requests(&format!("p{index}c{client}"), random, BUSY_MS))
+            .map(|client| load::requests(&format!("p{index}c{client}"), random, forms, BUSY_MS))
             .collect(),
     }
 }
@@ -197,7 +212,7 @@ fn windows(random: &mut Rng, publishers: usize) -> Vec<Window> {
         8..10 => add(Trouble::Denied, random.u64(2 * SECOND..10 * MINUTE), random),
         _ => {}
     }
-    let others = [Trouble::Queue, Trouble::DeadQueue];
+    let others = [Trouble::Queue, Trouble::DeadQueue, Trouble::Store];
     for trouble in others {
         if random.u8(0..4) == 0 {
             add(trouble, random.u64(SECOND..4 * MINUTE), random);

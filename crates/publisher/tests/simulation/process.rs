@@ -4,19 +4,26 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use bellwire_publisher::bridge::{Bridge, BridgeError, Edges};
+use bellwire_publisher::claim::ClaimDesk;
 use bellwire_publisher::counts::Counts;
+use bellwire_publisher::ingest::{Admit, AdmitError, Admitted, Ingest};
 use bellwire_publisher::outbox::{Outbox, OutboxError};
-use bellwire_publisher::publish::Outlet;
+use bellwire_publisher::publish::{Outlet, Topic as _};
 use bellwire_publisher::spool::{Limits, Spool, SpoolError, Store};
 use bellwire_telemetry::with_causes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::Fault;
-use crate::load::{QUEUE_ARN, rules};
+use crate::load::{claim_check, rules, workflow};
 use crate::plan::{How, PublisherPlan, Stop};
+use crate::samples::QUEUE_ARN;
+use crate::topic::TopicSide;
 use crate::torn_disk::TornDisk;
 use crate::world::{Edge, Holder, World};
 
@@ -34,14 +41,26 @@ pub(crate) struct Publisher {
     index: usize,
     disk: TornDisk,
     /// The way in over HTTP, while there is one.
-    front: Mutex<Option<Spool>>,
+    front: Mutex<Option<Front>>,
     lives: AtomicU32,
 }
+
+/// A way in over HTTP, and the spool behind it.
+#[derive(Clone)]
+pub(crate) struct Front {
+    pub(crate) router: Router,
+    door: Arc<Door>,
+}
+
+/// The spool of a process that is alive: requests that are under way when it dies find
+/// it closed.
+struct Door(Mutex<Option<Spool>>);
 
 /// One life.
 struct Process {
     holder: Holder,
     spool: Spool,
+    door: Arc<Door>,
     running: JoinHandle<Result<Left, Ended>>,
     shutdown: CancellationToken,
 }
@@ -62,6 +81,25 @@ enum Ended {
     Bridge(#[from] BridgeError),
 }
 
+impl Door {
+    fn spool(&self) -> MutexGuard<'_, Option<Spool>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admit for Door {
+    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>> {
+        let spool = self.spool().clone();
+        async move {
+            match spool {
+                Some(spool) => spool.admit(entries).await,
+                None => Err(AdmitError::Unavailable { message: "the process ended".to_owned() }),
+            }
+        }
+        .boxed()
+    }
+}
+
 impl Publisher {
     pub(crate) fn new(world: Arc<World>, index: usize) -> Self {
         let (disk, front) = (TornDisk::new(), Mutex::default());
@@ -69,7 +107,7 @@ impl Publisher {
     }
 
     /// Where its clients find it, while they do.
-    pub(crate) fn front(&self) -> MutexGuard<'_, Option<Spool>> {
+    pub(crate) fn front(&self) -> MutexGuard<'_, Option<Front>> {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -79,7 +117,9 @@ impl Publisher {
 
     /// How many events wait in its spool; one whose spool is closed does not tell.
     pub(crate) fn spooled(&self) -> Option<u64> {
-        self.front().as_ref().map(|spool| spool.depth().events)
+        let front = self.front();
+        let spool = front.as_ref()?.door.spool();
+        spool.as_ref().map(|spool| spool.depth().events)
     }
 
     /// Lives and dies by its plan, then until `end`, and ends in order: nothing is left.
@@ -154,14 +194,19 @@ impl Publisher {
         let holder = Holder { publisher: self.index, life: self.lives.fetch_add(1, Relaxed) };
         self.world.note(format_args!("{holder} starts with {} events", spool.depth().events));
         let shutdown = CancellationToken::new();
-        let life = life(self.edge(holder), spool.clone(), plan, shutdown.clone());
-        let running = tokio::spawn(life);
-        *self.front() = Some(spool.clone());
-        Ok(Process { holder, spool, running, shutdown })
+        let edge = self.edge(holder);
+        let door = Arc::new(Door(Mutex::new(Some(spool.clone()))));
+        let ingest = Ingest::new(workflow(), edge.name().clone(), door.clone())
+            .with_claims(edge.claim_desk());
+        let router = Arc::new(ingest).router();
+        let running = tokio::spawn(life(edge, spool.clone(), plan, shutdown.clone()));
+        *self.front() = Some(Front { router, door: door.clone() });
+        Ok(Process { holder, spool, door, running, shutdown })
     }
 
     fn edge(&self, holder: Holder) -> Edge {
-        Edge { world: self.world.clone(), holder, topic: Arc::default() }
+        let topic = Arc::new(TopicSide::new(self.world.plan.forms.is_fifo));
+        Edge { world: self.world.clone(), holder, topic }
     }
 
     /// Lets it run until something else is due, and starts it again where it ends first.
@@ -229,12 +274,20 @@ impl Publisher {
 
     async fn close(&self, process: Process) {
         *self.front() = None;
+        *process.door.spool() = None;
         process.spool.close().await;
         self.world.holder_ended(process.holder);
     }
 
     fn violated(&self, problem: String) {
         self.world.state().audit.violated(problem);
+    }
+}
+
+impl Edge {
+    fn claim_desk(&self) -> Option<ClaimDesk> {
+        let claims = Arc::new(self.clone());
+        self.world.plan.forms.has_claims.then(|| ClaimDesk { check: claim_check(), claims })
     }
 }
 
@@ -254,7 +307,7 @@ fn life(
         dead: edge.clone(),
         objects: edge.clone(),
         origins: edge.clone(),
-        claims: None,
+        claims: edge.claim_desk(),
     };
     let bridge = Bridge::new(rules(), edges, QUEUE_ARN.to_owned(), counts.clone());
     let outbox = Outbox { spool, outlet, dead: edge, counts };

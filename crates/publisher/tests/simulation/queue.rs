@@ -5,19 +5,23 @@ use std::collections::BTreeMap;
 
 use bellwire_publisher::call::CallError;
 use bellwire_publisher::receive::{IngestQueue, Message, NotDone, VISIBILITY_S};
+use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::limits::SQS_BATCH_ENTRIES_MAX;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use crate::faults::{Call, Fault};
-use crate::load::QueueMessage;
+use crate::load::{QueueMessage, Wanted};
 use crate::world::{Edge, Holder, State, World};
 
 /// How long a poll waits.
 const POLL_MS: u64 = 20_000;
 
-/// A real ingest queue has 1,000: with fewer, a core that wastes them is found out.
+/// A real ingest queue has 1,000: with fewer, a core that wastes them is found out. On a
+/// FIFO topic a message also comes back with those that it waits for.
 const RECEIVES_MAX: u32 = 20;
+const RECEIVES_FIFO_MAX: u32 = 50;
 
 /// The shortest time for which a publisher stops receiving once it knows of an outage:
 /// half of the second that its circuit is open at first.
@@ -35,6 +39,7 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct Stored {
     body: String,
+    sent_at: u64,
     visible_at: u64,
     receives: u32,
     receipt: Option<Receipt>,
@@ -58,6 +63,17 @@ impl Receipt {
     }
 }
 
+impl Queue {
+    /// Who received a message last.
+    pub(crate) fn holder_of(&self, message: usize) -> Option<Holder> {
+        Some(self.messages.get(&message)?.receipt.as_ref()?.holder)
+    }
+}
+
+fn id_of(message: usize) -> String {
+    format!("m{message}")
+}
+
 /// A receipt as the publisher has it.
 fn handle(message: usize, receipt: u64) -> String {
     format!("{message} {receipt}")
@@ -75,15 +91,25 @@ impl World {
         let mut state = self.state();
         let number = state.queue.next;
         state.queue.next += 1;
-        state.audit.message_sent(&format!("m{number}"), message);
-        let stored =
-            Stored { body: message.body.clone(), visible_at: now, receives: 0, receipt: None };
+        state.audit.message_sent(&id_of(number), message);
+        let stored = Stored {
+            body: message.body.clone(),
+            sent_at: now,
+            visible_at: now,
+            receives: 0,
+            receipt: None,
+        };
         state.queue.messages.insert(number, stored);
         drop(state);
-        let is_bad =
-            |wanted: &crate::load::Wanted| matches!(wanted, crate::load::Wanted::Buried(_));
-        if message.records.iter().any(is_bad) {
-            self.fault(Fault::BadMessage);
+        for wanted in &message.records {
+            match wanted {
+                Wanted::Buried(DeadReason::TooLarge) => self.fault(Fault::TooLarge),
+                Wanted::Buried(_) => self.fault(Fault::BadMessage),
+                Wanted::Published(_) | Wanted::Refused | Wanted::Skipped => {}
+            }
+        }
+        if message.is_repeated {
+            self.fault(Fault::ToldTwice);
         }
         self.note(format_args!("m{number} sent"));
         self.queue_changed.notify_waiters();
@@ -106,7 +132,7 @@ impl World {
     fn take(&self, holder: Holder) -> Result<Vec<Message>, u64> {
         let rates = self.plan.entries;
         let now = self.now();
-        let visible: Vec<usize> = {
+        let mut visible: Vec<usize> = {
             let state = self.state();
             let messages = state.queue.messages.iter();
             messages.filter(|(_, it)| it.visible_at <= now).map(|(number, _)| *number).collect()
@@ -116,7 +142,11 @@ impl World {
             let next = self.state().queue.messages.values().map(|it| it.visible_at).min();
             return Err(next.unwrap_or(u64::MAX));
         }
-        let count = self.state().random.usize(1..=SQS_BATCH_ENTRIES_MAX);
+        let count = {
+            let random = &mut self.state().random;
+            random.shuffle(&mut visible);
+            random.usize(1..=SQS_BATCH_ENTRIES_MAX)
+        };
         for number in visible.into_iter().take(count) {
             taken.extend(self.give_out(number, holder, now));
         }
@@ -143,11 +173,15 @@ impl World {
     }
 
     fn give_out(&self, number: usize, holder: Holder, now: u64) -> Option<Message> {
+        let receives_max = match self.plan.forms.is_fifo {
+            true => RECEIVES_FIFO_MAX,
+            false => RECEIVES_MAX,
+        };
         let mut state = self.state();
         let State { queue, audit, .. } = &mut *state;
         let stored = queue.messages.get_mut(&number)?;
         stored.receives += 1;
-        if stored.receives > RECEIVES_MAX {
+        if stored.receives > receives_max {
             audit.violated(format!("m{number} came to the dead queue by its receive count"));
             queue.messages.remove(&number);
             return None;
@@ -158,10 +192,10 @@ impl World {
         let receipt = Receipt { number: queue.receipts, holder, is_left: false, is_excused: false };
         let before = stored.receipt.replace(receipt);
         let message = Message {
-            id: format!("m{number}"),
+            id: id_of(number),
             receipt: handle(number, queue.receipts),
             body: stored.body.clone(),
-            sent_at: None,
+            sent_at: Timestamp::from_millisecond(stored.sent_at.try_into().unwrap_or(0)).ok(),
             receives: stored.receives,
         };
         if let Some(before) = &before
@@ -218,7 +252,7 @@ impl World {
         if !is_newest && self.state().random.bool() {
             return None;
         }
-        self.state().audit.message_deleted(&format!("m{number}"));
+        self.state().audit.message_deleted(&id_of(number));
         self.note(format_args!("{holder} deletes m{number}"));
         if current.is_some_and(|(_, newest)| newest != holder) {
             self.fault(Fault::ChangedHands);
@@ -232,6 +266,29 @@ impl World {
         None
     }
 
+    /// Whether an event of a message waits for one that was received before it.
+    fn is_held_by_group(&self, holder: Holder, number: usize) -> bool {
+        let (state, now) = (self.state(), self.now());
+        let Some(message) = state.audit.message(&id_of(number)) else { return false };
+        self.plan.forms.is_fifo
+            && message.records.iter().any(|wanted| match wanted {
+                Wanted::Published(event) => state.first_before(holder, &event.name, now).is_some(),
+                Wanted::Refused | Wanted::Skipped | Wanted::Buried(_) => false,
+            })
+    }
+
+    /// What a publisher knows from now on to have received.
+    fn note_order(&self, holder: Holder, messages: &[Message]) {
+        let now = self.now();
+        let mut state = self.state();
+        let State { order, audit, .. } = &mut *state;
+        let batch: Vec<_> = messages
+            .iter()
+            .filter_map(|it| Some((parsed(&it.receipt).0, it, audit.message(&it.id)?)))
+            .collect();
+        order.received(holder, now, &batch);
+    }
+
     fn hide_one(&self, holder: Holder, receipt: &str, seconds: u32) -> Option<&'static str> {
         let (number, receipt) = parsed(receipt);
         if self.strikes(self.plan.entries.hide_failed) {
@@ -239,6 +296,8 @@ impl World {
             self.excuse(number);
             return Some("InternalError");
         }
+        // What waits in a group may be left for just as long as what is worked on is hidden.
+        let is_left = seconds != VISIBILITY_S || self.plan.forms.is_fifo;
         let now = self.now();
         let mut state = self.state();
         let Some(stored) = state.queue.messages.get_mut(&number) else {
@@ -247,12 +306,15 @@ impl World {
         let is_hidden = stored.visible_at > now;
         match &mut stored.receipt {
             Some(newest) if newest.number == receipt && is_hidden => {
-                newest.is_left = seconds != VISIBILITY_S;
+                newest.is_left = is_left;
                 stored.visible_at = now + u64::from(seconds) * 1_000;
             }
             _ => return Some("MessageNotInflight"),
         }
         drop(state);
+        if !matches!(seconds, 0 | VISIBILITY_S) && self.is_held_by_group(holder, number) {
+            self.fault(Fault::GroupHeld);
+        }
         self.note(format_args!("{holder} hides m{number} for {seconds} s"));
         None
     }
@@ -287,7 +349,11 @@ impl Edge {
         } else {
             taken.iter().for_each(|message| world.excuse(parsed(&message.receipt).0));
         }
-        course.back(Call::Receive, taken).await
+        let answer = course.back(Call::Receive, taken).await;
+        if let Ok(messages) = &answer {
+            world.note_order(self.holder, messages);
+        }
+        answer
     }
 
     /// Nothing is received once the topic is known to be down.
@@ -317,6 +383,10 @@ impl Edge {
         let course = self.call(Call::Hide).await;
         if !course.is_through() {
             receipts.iter().for_each(|(receipt, _)| self.world.excuse(parsed(receipt).0));
+        }
+        let now = self.world.now();
+        for (receipt, _) in receipts {
+            self.world.state().order.touched(self.holder, parsed(receipt).0, now);
         }
         let mut failed = Vec::new();
         if course.is_done() {

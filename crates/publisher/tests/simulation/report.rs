@@ -29,8 +29,9 @@ pub(crate) struct Report {
     events: u64,
     duplicates: u64,
     lost: u64,
-    /// How often one message was received at most.
+    /// How often one message was received at most, by the kind of the topic.
     receives: u32,
+    receives_fifo: u32,
     faults: FaultCounts,
     pub(crate) missing: Vec<String>,
     /// Seeds with what is wrong with them.
@@ -70,8 +71,11 @@ impl Report {
     }
 
     fn of_one(seed: u64, outcome: Outcome) -> Self {
-        let Outcome { problem, faults, events, duplicates, lost, receives, virtual_ms, .. } =
-            outcome;
+        let Outcome { problem, faults, events, duplicates, lost, virtual_ms, .. } = outcome;
+        let (receives, receives_fifo) = match outcome.is_fifo {
+            true => (0, outcome.receives),
+            false => (outcome.receives, 0),
+        };
         let failures = problem.map(|problem| (seed, problem)).into_iter().collect();
         Self {
             seeds: 1,
@@ -80,6 +84,7 @@ impl Report {
             duplicates,
             lost,
             receives,
+            receives_fifo,
             faults,
             failures,
             ..Self::default()
@@ -93,6 +98,7 @@ impl Report {
         self.duplicates += other.duplicates;
         self.lost += other.lost;
         self.receives = self.receives.max(other.receives);
+        self.receives_fifo = self.receives_fifo.max(other.receives_fifo);
         for (fault, times) in other.faults {
             *self.faults.entry(fault).or_default() += times;
         }
@@ -126,6 +132,7 @@ impl Report {
             "duplicates": self.duplicates,
             "lost": self.lost,
             "receives": self.receives,
+            "receives_fifo": self.receives_fifo,
             "faults": faults,
             "missing": self.missing,
             "failures": failures,

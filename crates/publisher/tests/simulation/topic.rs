@@ -16,8 +16,8 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::faults::{Call, Fault};
-use crate::load::REFUSED;
-use crate::world::{Course, Edge, World, error};
+use crate::load::{Payload, REFUSED, name_of, origin_of};
+use crate::world::{Course, Edge, State, World, error};
 
 /// Failures in a row by which a publisher knows that the topic is down.
 const FAILURES_OF_OUTAGE: u32 = 5;
@@ -31,9 +31,10 @@ pub(crate) struct TopicSide {
     down_since: AtomicU64,
 }
 
-impl Default for TopicSide {
-    fn default() -> Self {
-        let arn = "arn:aws:sns:eu-west-1:123456789012:wine".to_owned();
+impl TopicSide {
+    pub(crate) fn new(is_fifo: bool) -> Self {
+        let suffix = if is_fifo { ".fifo" } else { "" };
+        let arn = format!("arn:aws:sns:eu-west-1:123456789012:wine{suffix}");
         Self {
             name: TopicName { arn },
             under_way: AtomicUsize::new(0),
@@ -41,9 +42,7 @@ impl Default for TopicSide {
             down_since: AtomicU64::new(0),
         }
     }
-}
 
-impl TopicSide {
     /// What a call's result tells: only an answer proves that the topic is there.
     fn learn(&self, result: &Result<Vec<EntryResult>, CallError>, now: u64) {
         let is_answered = match result {
@@ -124,10 +123,37 @@ impl Edge {
             world.fault(Fault::EntryDenied);
             return failed("AuthorizationError", true);
         }
-        world.state().audit.event_published(entry);
-        let subject = entry.envelope().subject.as_deref().unwrap_or_default();
-        world.note(format_args!("{} publishes {subject}", self.holder));
+        self.accept(entry);
         EntryResult::Accepted
+    }
+
+    /// SNS has an event: whatever was to be before is looked at now.
+    fn accept(&self, entry: &Entry) {
+        let (world, holder) = (&self.world, self.holder);
+        let name = name_of(entry.envelope());
+        let is_fifo = world.plan.forms.is_fifo;
+        let mut state = world.state();
+        let State { audit, store, .. } = &*state;
+        let payload = audit.payload_of(&name);
+        let is_first = !audit.is_published(&name);
+        let problem = match payload {
+            None => Some("it was never sent as such".to_owned()),
+            Some(payload) => store.problem_with(entry.envelope(), payload),
+        };
+        let before = state.first_before(holder, &name, world.now()).filter(|_| is_fifo && is_first);
+        let problem = problem.or_else(|| {
+            before.map(|before| format!("{holder} received {before} before it, in its group"))
+        });
+        let is_claimed = payload.is_some_and(|payload| *payload != Payload::Within);
+        if let Some(problem) = problem {
+            state.audit.violated(format!("`{name}` was published, but {problem}"));
+        }
+        state.audit.event_published(entry, is_fifo);
+        drop(state);
+        if is_claimed {
+            world.fault(Fault::Claimed);
+        }
+        world.note(format_args!("{holder} publishes {name}"));
     }
 }
 
@@ -200,8 +226,13 @@ impl Objects for Edge {
 impl RunOrigins for Edge {
     fn origin_of<'a>(
         &'a self,
-        _run_arn: &'a str,
+        run_arn: &'a str,
     ) -> BoxFuture<'a, Result<Option<CompletionOrigin>, LookUpError>> {
-        async move { Ok(None) }.boxed()
+        async move {
+            let answer = self.call(Call::Ask).await.back(Call::Ask, origin_of(run_arn)).await;
+            let run_arn = run_arn.to_owned();
+            answer.map_err(|source| LookUpError::Ledger { run_arn, source: Box::new(source) })
+        }
+        .boxed()
     }
 }

@@ -12,7 +12,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::audit::Audit;
+use crate::claims::Store;
 use crate::faults::{Call, Fault, FaultCounts};
+use crate::order::Order;
 use crate::plan::{Plan, Trouble};
 use crate::queue::Queue;
 
@@ -31,6 +33,8 @@ pub(crate) struct State {
     pub(crate) random: Rng,
     pub(crate) queue: Queue,
     pub(crate) audit: Audit,
+    pub(crate) order: Order,
+    pub(crate) store: Store,
     pub(crate) faults: FaultCounts,
     /// Calls that the topic lets through now.
     pub(crate) topic_tokens: f64,
@@ -76,6 +80,8 @@ impl World {
             random,
             queue: Queue::default(),
             audit: Audit::default(),
+            order: Order::default(),
+            store: Store::default(),
             faults: FaultCounts::new(),
             topic_tokens: 1.0,
             topic_tokens_at: 0,
@@ -161,7 +167,8 @@ impl Edge {
             world.fault(Fault::Unanswered(call));
             return Course::Fails(unanswered(call).await);
         }
-        if call != Call::LookUp && world.strikes(rates.answer_lost) {
+        // What is lost of a look-up is the same as no answer.
+        if !call.is_look_up() && world.strikes(rates.answer_lost) {
             world.fault(Fault::AnswerLost(call));
             return Course::AnswerLost;
         }
@@ -174,6 +181,7 @@ impl Edge {
             Trouble::Topic { .. } => call == Call::Publish,
             Trouble::Queue => matches!(call, Call::Receive | Call::Delete | Call::Hide),
             Trouble::DeadQueue => call == Call::Bury,
+            Trouble::Store => call == Call::Put,
             Trouble::Denied | Trouble::Credentials { .. } => false,
         })?;
         Some(trouble != Trouble::Topic { answers: false })

@@ -9,8 +9,8 @@ use bellwire_schema::limits::SNS_MESSAGE_BYTES_MAX;
 use bellwire_schema::workflow::ClaimCheck;
 use serde_json::{Value, json};
 
+use super::{Server, problem, requested_with};
 use crate::fakes::{FakeClaims, FakeTopic};
-use crate::http::{Server, problem, requested_with};
 
 async fn server(claims: &Arc<FakeClaims>) -> Server {
     let check = ClaimCheck { bucket: "wine-lake".to_owned(), prefix: "claims/".to_owned() };

@@ -1,0 +1,68 @@
+//! The buckets of S3 sources, and what they notify of.
+
+use std::collections::BTreeMap;
+
+use bellwire_schema::EventType;
+use bellwire_schema::workflow::{S3Source, SourceKind, Workflow};
+
+use super::Desired;
+use crate::kind::bucket::Bucket;
+use crate::kind::bucket_notification::{BucketNotification, Entry};
+use crate::policy;
+use crate::resource::{Kind, Properties, ResourceId};
+
+impl Desired<'_> {
+    pub(super) fn buckets(&mut self) {
+        for (bucket, sources) in sources_by_bucket(self.workflow) {
+            let mut depends_on = vec![self.ingest_queue_id()];
+            if sources.iter().any(|(_, source)| source.create) {
+                depends_on.push(ResourceId::new(Kind::Bucket, &bucket));
+                let properties = Bucket {
+                    name: bucket.clone(),
+                    region: self.owner.place.region.clone(),
+                    public_access_blocked: true,
+                    versioned: true,
+                    encryption: "AES256".to_owned(),
+                    policy: policy::bucket(self.owner, &bucket),
+                    tags: self.owner.tags(),
+                };
+                self.add(Properties::Bucket(properties), vec![]);
+            }
+            let queue_arn = self.owner.place.queue_arn(&self.owner.deployment.ingest_queue());
+            let entry = |(name, source): &(&str, &S3Source)| {
+                let entry = Entry {
+                    events: notified_events(&source.emits),
+                    prefix: source.prefix.clone(),
+                    suffix: source.suffix.clone(),
+                    queue_arn: queue_arn.clone(),
+                };
+                (self.owner.entry_id(name), entry)
+            };
+            let entries = sources.iter().map(entry).collect();
+            let notification = BucketNotification { bucket, entries };
+            self.add(Properties::BucketNotification(notification), depends_on);
+        }
+    }
+}
+
+/// The S3 sources, by bucket, each with its name.
+pub(crate) fn sources_by_bucket(workflow: &Workflow) -> BTreeMap<String, Vec<(&str, &S3Source)>> {
+    let mut buckets: BTreeMap<String, Vec<(&str, &S3Source)>> = BTreeMap::new();
+    for source in &workflow.sources {
+        if let SourceKind::S3(s3) = &source.kind {
+            buckets.entry(s3.bucket.clone()).or_default().push((&source.name, s3));
+        }
+    }
+    buckets
+}
+
+/// The S3 events that make events of a type, sorted. What a lifecycle rule removes, S3
+/// tells of under a name of its own. Source: Amazon S3 user guide, "Event notification
+/// types and destinations".
+fn notified_events(emits: &EventType) -> Vec<String> {
+    let events: &[&str] = match *emits == EventType::data_removed() {
+        true => &["s3:LifecycleExpiration:*", "s3:ObjectRemoved:*"],
+        false => &["s3:ObjectCreated:*"],
+    };
+    events.iter().map(|event| (*event).to_owned()).collect()
+}
