@@ -77,6 +77,7 @@ fn moment_of(event: &LambdaEvent<Value>) -> Moment {
 fn diagnostic(error: &HandlerError) -> Diagnostic {
     let error_type = match error {
         HandlerError::Fetch(_) => "FetchError",
+        HandlerError::Lake(_) => "LakeError",
         HandlerError::Ledger(_) => "LedgerError",
         HandlerError::Start(_) => "StartError",
         HandlerError::Announce(_) => "AnnounceError",

@@ -320,11 +320,13 @@ mod tests {
             deployment: Deployment::new("wine", None),
             triggers: vec![CompiledTrigger {
                 condition: None,
+                gather: None,
                 input: input.map(|template| InputTemplate::parse(&template).unwrap()),
                 state_machine_arn: place.state_machine_arn("wine-train"),
                 trigger,
             }],
             place,
+            sources: Vec::new(),
             topic_kind: bellwire_schema::workflow::TopicKind::Standard,
             retention_days: 400,
             claim_check: None,

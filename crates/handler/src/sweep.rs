@@ -2,6 +2,8 @@
 //! finished is repeated; a run past its expected end is asked for, and the
 //! completion that never came is published, with the id it would have had.
 
+use std::time::{Duration, Instant};
+
 use bellwire_ledger::{DUE_SHARDS, End, Start, StartRow, State};
 use bellwire_telemetry::{mark_failed, set_parent};
 use jiff::{SignedDuration, Timestamp};
@@ -46,7 +48,8 @@ impl Handler {
                 }
             }
         }
-        Ok(())
+        let left = Duration::try_from(budget - Timestamp::now().duration_since(begun));
+        self.sweep_windows(moment.now, Instant::now() + left.unwrap_or_default()).await
     }
 
     async fn look_at(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {

@@ -8,6 +8,7 @@ use bellwire_schema::workflow::{
 };
 
 use crate::desired::function_references;
+use crate::gather;
 use crate::inputs::Inputs;
 use crate::problem::{Problem, Problems};
 use crate::pushdown;
@@ -27,6 +28,7 @@ pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), 
     problems.extend(workflow.triggers.iter().flat_map(trigger));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
+    problems.extend(gather::problems(workflow));
     Problems::none_of(problems)
 }
 
@@ -69,7 +71,6 @@ fn trigger(trigger: &Trigger) -> Vec<Problem> {
         Target::Sqs(_) => Some("`sqs`"),
     };
     let causes = [
-        trigger.gather.as_ref().map(|_| "`gather`".to_owned()),
         cooldown_s.map(|_| "guard `cooldown`".to_owned()),
         max_concurrent.map(|_| "guard `max_concurrent`".to_owned()),
         is_daily_set.then(|| "guard `max_starts_per_day`".to_owned()),

@@ -27,7 +27,7 @@ use crate::kind::subscription::Subscription;
 use crate::kind::table::{Key, KeyAttribute, Table};
 use crate::kind::topic::Topic;
 use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
-use crate::{policy, pushdown, watched};
+use crate::{gather, policy, pushdown, watched};
 
 /// The alias that everything hangs on, so that a rollback is one call.
 pub const ALIAS: &str = "live";
@@ -254,7 +254,16 @@ impl Desired<'_> {
                 };
                 (self.owner.entry_id(name), entry)
             };
-            let entries = sources.iter().map(entry).collect();
+            let markers = gather::markers(self.workflow, &bucket).into_iter().map(|marker| {
+                let entry = Entry {
+                    events: notified_events(&EventType::data_arrived()),
+                    prefix: marker.prefix.to_owned(),
+                    suffix: marker.name.to_owned(),
+                    queue_arn: queue_arn.clone(),
+                };
+                (self.owner.entry_id(&marker.purpose()), entry)
+            });
+            let entries = sources.iter().map(entry).chain(markers).collect();
             let notification = BucketNotification { bucket, entries };
             self.add(Properties::BucketNotification(notification), depends_on);
         }

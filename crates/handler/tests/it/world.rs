@@ -15,6 +15,8 @@ use bellwire_schema::{DeadLetter, Deployment, Envelope, EventContext, Place};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::calls::Calls;
+
 const WORKFLOW: &str = r#"
 workflow = "wine"
 [claim_check]
@@ -72,15 +74,22 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct World {
     pub(crate) handler: Arc<Handler>,
-    clients: Clients,
-    ledger: Ledger,
+    pub(crate) clients: Clients,
+    pub(crate) ledger: Ledger,
+    /// What was called on DynamoDB, and what fails there.
+    pub(crate) calls: Calls,
     listener_url: String,
     dead_queue_url: String,
     _cloud: LocalCloud,
 }
 
 fn settings() -> Settings {
-    let workflow: Workflow = bellwire_schema::workflow::read(WORKFLOW).unwrap();
+    settings_of(WORKFLOW)
+}
+
+fn settings_of(workflow: &str) -> Settings {
+    let workflow: Workflow =
+        bellwire_schema::workflow::read(workflow).unwrap_or_else(|problems| panic!("{problems}"));
     let deployment = Deployment::new("wine", None);
     let place = Place::new(bellwire_local::REGION, bellwire_local::ACCOUNT_ID);
     Settings { workflow, deployment, place }
@@ -138,6 +147,10 @@ pub(crate) fn batch(queued: &[(&str, &str, String)]) -> Value {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::of(WORKFLOW, &MACHINES).await
+    }
+
+    pub(crate) async fn of(workflow: &str, machines: &[&str]) -> Self {
         let cloud = LocalCloud::for_tests();
         let config = aws_config::defaults(BehaviorVersion::latest())
             .endpoint_url(cloud.endpoint_url())
@@ -145,19 +158,21 @@ impl World {
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .load()
             .await;
+        let calls = Calls::default();
+        let counted = aws_sdk_dynamodb::config::Builder::from(&config).interceptor(calls.clone());
         let clients = Clients {
-            dynamodb: aws_sdk_dynamodb::Client::new(&config),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(counted.build()),
             s3: aws_sdk_s3::Client::new(&config),
             sfn: aws_sdk_sfn::Client::new(&config),
             sns: aws_sdk_sns::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
         };
         clients.s3.create_bucket().bucket(BUCKET).send().await.unwrap();
-        let model = Model::compile(settings()).unwrap();
+        let model = Model::compile(settings_of(workflow)).unwrap();
         let table = model.deployment.ledger_table();
         create_table_request(&clients.dynamodb, &table).send().await.unwrap();
         let role_arn = create_role(&config).await;
-        for machine in MACHINES {
+        for machine in machines {
             create_machine(&clients, &role_arn, &model.deployment.state_machine(machine)).await;
         }
         let dead_queue_url = create_queue(&clients, &model.deployment.dead_queue()).await;
@@ -166,6 +181,7 @@ impl World {
             ledger: Ledger::new(clients.dynamodb.clone(), &table, 400),
             handler: Arc::new(Handler::new(model, clients.clone())),
             clients,
+            calls,
             listener_url,
             dead_queue_url,
             _cloud: cloud,
@@ -256,6 +272,11 @@ impl World {
         let bodies = self.take(&self.listener_url).await;
         let events = bodies.iter().map(|body| Envelope::from_json(body.as_bytes()).unwrap());
         events.filter(|event| event.event_type.as_str() == event_type).collect()
+    }
+
+    /// A function of its own, which knows nothing of the others' windows.
+    pub(crate) fn another_handler(&self, workflow: &str) -> Handler {
+        Handler::new(Model::compile(settings_of(workflow)).unwrap(), self.clients.clone())
     }
 
     pub(crate) async fn dead_letter(&self) -> DeadLetter {
