@@ -194,11 +194,21 @@ impl Ledger {
         for (index, gate) in (0..).zip(gates) {
             let update = self.turn_gate(window, index, gate.as_ref(), now)?;
             let count = gate.as_ref().map_or(0, |gate| gate.count);
+            let set = "SET #window = :window, gate = :gate, generation = :next, \
+                       members = :count, expires_at = :expires";
+            // Of a gate that counts as gone nothing stays.
+            let expression = match gate {
+                Some(_) => set.to_owned(),
+                None => format!(
+                    "{set} REMOVE opened_at, last_at, #types, marker, previous, due_shard, due_at"
+                ),
+            };
+            let update = match gate {
+                Some(_) => update,
+                None => update.expression_attribute_names("#types", "types"),
+            };
             let update = update
-                .update_expression(
-                    "SET #window = :window, gate = :gate, generation = :next, members = :count, \
-                     expires_at = :expires",
-                )
+                .update_expression(expression)
                 .expression_attribute_values(":next", number(generation.into()))
                 .expression_attribute_values(":count", number(count.cast_signed()));
             items.push(of_update(update.build().expect("key and expression are set")));

@@ -180,7 +180,7 @@ mod tests {
             version_id: Some(version.to_owned()),
             modified: at(second),
             is_latest: false,
-            object: is_object.then(|| (1, None)),
+            object: is_object.then_some((1, None)),
         }
     }
 

@@ -64,13 +64,13 @@ struct Table {
 }
 
 impl Table {
-    fn admit(&mut self, admission: &Admission<'_>) -> Result<bool, Option<Gate>> {
+    fn admit(&mut self, admission: &Admission<'_>) -> Result<bool, Box<Option<Gate>>> {
         if self.members.contains_key(admission.member_id) {
             return Ok(false);
         }
         let gate = self.gates.get(&admission.gate).cloned();
         if admission.refusal(gate.as_ref()).is_some() {
-            return Err(gate);
+            return Err(Box::new(gate));
         }
         let mut gate = gate.unwrap_or_else(|| self.fresh(admission.window, admission.gate, 0));
         gate.count += u64::from(admission.fate == Fate::Gathered);
@@ -162,7 +162,7 @@ impl Table {
                     }
                     return;
                 }
-                Err(gate) => match rules.next(&admission, attempt, gate.as_ref()) {
+                Err(gate) => match rules.next(&admission, attempt, (*gate).as_ref()) {
                     Next::Try(next) => attempt = next,
                     Next::Renew => panic!("nothing expires here"),
                     Next::Settle => {

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::interceptors::{
-    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+    FinalizerInterceptorContextRef,
 };
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
@@ -17,6 +19,8 @@ struct Seen {
     names: Vec<String>,
     transacted_units: f64,
     failing: Option<&'static str>,
+    /// Transactions whose answer is that others came at the same time.
+    collisions: u32,
 }
 
 impl Calls {
@@ -36,6 +40,20 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// So many transactions are told that they collided, though they did not: as where
+    /// an answer is lost, and the repetition meets its own traces.
+    pub(crate) fn collide(&self, transactions: u32) {
+        self.0.lock().unwrap().collisions = transactions;
+    }
+}
+
+const COLLISION: &str = r#"{
+    "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+    "Message": "Transaction cancelled",
+    "CancellationReasons": [{ "Code": "None" }, { "Code": "TransactionConflict" }]
+}"#;
+
 impl Intercept for Calls {
     fn name(&self) -> &'static str {
         "calls"
@@ -53,6 +71,22 @@ impl Intercept for Calls {
         seen.names.push(name.clone());
         if seen.failing.is_some_and(|failing| failing == name) {
             return Err("told to fail".into());
+        }
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let mut seen = self.0.lock().unwrap();
+        let is_transaction = seen.names.last().is_some_and(|name| name == "TransactWriteItems");
+        if is_transaction && seen.collisions > 0 {
+            seen.collisions -= 1;
+            let refused = HttpResponse::new(400.try_into().unwrap(), COLLISION.into());
+            *context.response_mut() = refused;
         }
         Ok(())
     }

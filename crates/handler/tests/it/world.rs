@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bellwire_handler::plan::plan_start;
 use bellwire_handler::{Clients, Handler, Model, Settings};
+use bellwire_infra::resource::Owner;
 use bellwire_ledger::{Ledger, Start, StartRow, create_table_request};
 use bellwire_local::LocalCloud;
-use bellwire_schema::workflow::Workflow;
+use bellwire_schema::workflow::{Trigger, Workflow};
 use bellwire_schema::{DeadLetter, Deployment, Envelope, EventContext, Place};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -75,6 +76,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct World {
     pub(crate) handler: Arc<Handler>,
     pub(crate) clients: Clients,
+    /// The handler's own: they may do what its role may.
+    role: Clients,
     pub(crate) ledger: Ledger,
     /// What was called on DynamoDB, and what fails there.
     pub(crate) calls: Calls,
@@ -159,27 +162,24 @@ impl World {
             .load()
             .await;
         let calls = Calls::default();
-        let counted = aws_sdk_dynamodb::config::Builder::from(&config).interceptor(calls.clone());
-        let clients = Clients {
-            dynamodb: aws_sdk_dynamodb::Client::from_conf(counted.build()),
-            s3: aws_sdk_s3::Client::new(&config),
-            sfn: aws_sdk_sfn::Client::new(&config),
-            sns: aws_sdk_sns::Client::new(&config),
-            sqs: aws_sdk_sqs::Client::new(&config),
-        };
+        let clients = clients_of(&config, &calls);
         clients.s3.create_bucket().bucket(BUCKET).send().await.unwrap();
-        let model = Model::compile(settings_of(workflow)).unwrap();
+        let settings = settings_of(workflow);
+        let policy = handler_policy(&settings);
+        let model = Model::compile(settings).unwrap();
         let table = model.deployment.ledger_table();
         create_table_request(&clients.dynamodb, &table).send().await.unwrap();
         let role_arn = create_role(&config).await;
         for machine in machines {
             create_machine(&clients, &role_arn, &model.deployment.state_machine(machine)).await;
         }
+        let role = clients_of(&assumed(&config, &policy).await, &calls);
         let dead_queue_url = create_queue(&clients, &model.deployment.dead_queue()).await;
         let listener_url = create_listener(&clients, &model).await;
         Self {
             ledger: Ledger::new(clients.dynamodb.clone(), &table, 400),
-            handler: Arc::new(Handler::new(model, clients.clone())),
+            handler: Arc::new(Handler::new(model, role.clone())),
+            role,
             clients,
             calls,
             listener_url,
@@ -276,7 +276,7 @@ impl World {
 
     /// A function of its own, which knows nothing of the others' windows.
     pub(crate) fn another_handler(&self, workflow: &str) -> Handler {
-        Handler::new(Model::compile(settings_of(workflow)).unwrap(), self.clients.clone())
+        Handler::new(Model::compile(settings_of(workflow)).unwrap(), self.role.clone())
     }
 
     pub(crate) async fn dead_letter(&self) -> DeadLetter {
@@ -300,6 +300,52 @@ impl World {
         }
         bodies
     }
+}
+
+fn clients_of(config: &SdkConfig, calls: &Calls) -> Clients {
+    let counted = aws_sdk_dynamodb::config::Builder::from(config).interceptor(calls.clone());
+    Clients {
+        dynamodb: aws_sdk_dynamodb::Client::from_conf(counted.build()),
+        s3: aws_sdk_s3::Client::new(config),
+        sfn: aws_sdk_sfn::Client::new(config),
+        sns: aws_sdk_sns::Client::new(config),
+        sqs: aws_sdk_sqs::Client::new(config),
+    }
+}
+
+/// What a deploy lets the handler of a workflow do.
+fn handler_policy(settings: &Settings) -> Value {
+    let Settings { workflow, deployment, place } = settings;
+    let machine =
+        |trigger: &Trigger| place.state_machine_arn(&deployment.state_machine(&trigger.name));
+    let machines: Vec<String> = workflow.triggers.iter().map(machine).collect();
+    let owner = Owner { deployment: deployment.clone(), place: place.clone() };
+    bellwire_infra::policy::handler(&owner, workflow, &machines)
+}
+
+/// The same place, for a role that may do what a policy says and nothing else.
+async fn assumed(config: &SdkConfig, policy: &Value) -> SdkConfig {
+    let iam = aws_sdk_iam::Client::new(config);
+    let trust = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "sts:AssumeRole",
+        "Principal": { "AWS": format!("arn:aws:iam::{}:root", bellwire_local::ACCOUNT_ID) },
+    }] });
+    let create = iam.create_role().role_name("wine-handler");
+    let role = create.assume_role_policy_document(trust.to_string()).send().await.unwrap();
+    let put = iam.put_role_policy().role_name("wine-handler").policy_name("bellwire");
+    put.policy_document(policy.to_string()).send().await.unwrap();
+    let assume = aws_sdk_sts::Client::new(config).assume_role();
+    let assume = assume.role_arn(role.role.unwrap().arn).role_session_name("handler");
+    let keys = assume.send().await.unwrap().credentials.unwrap();
+    let credentials = Credentials::new(
+        keys.access_key_id,
+        keys.secret_access_key,
+        Some(keys.session_token),
+        None,
+        "assumed",
+    );
+    let provider = SharedCredentialsProvider::new(credentials);
+    config.to_builder().credentials_provider(provider).build()
 }
 
 /// Step Functions takes a state machine only with a role that is there.

@@ -93,6 +93,23 @@ async fn a_window_that_is_full_and_not_closed_is_closed_by_whoever_comes_next() 
     assert!(inputs.iter().all(|input| ids(input).len() == 3));
 }
 
+/// The first answer is lost: the event is in, and its repetition finds that it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_collided_is_tried_again_and_is_in_once() {
+    let world = world().await;
+    world.arrives(&label("counted", "a", 1), after(0)).await;
+    world.calls.take();
+    world.calls.collide(2);
+    world.arrives(&label("counted", "a", 2), after(0)).await;
+    assert_eq!(world.calls.take().len(), 3);
+    world.arrives(&label("counted", "a", 3), after(0)).await;
+    assert_eq!(ids(&world.only_input("counted").await).len(), 3);
+    world.calls.collide(1_000);
+    let event = delivery(&label("counted", "a", 4));
+    let error = world.handler.handle(&event, after(0)).await.unwrap_err();
+    assert!(error.to_string().contains("at the same time"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweep_closes_what_is_full() {
     let world = world().await;
