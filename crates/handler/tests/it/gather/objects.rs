@@ -170,6 +170,9 @@ async fn a_marker_starts_no_other_trigger_and_no_member_of_its_own() {
     let member = &input["data"]["members"][0];
     assert_eq!(keys(&input), ["raw/1/a.csv"]);
     assert_eq!((member.get("version_id"), member.get("event_id")), (None, None), "unversioned");
+    // The one that gathers by a manifest has gathered no marker.
+    world.sweep(after(4_000)).await;
+    world.assert_no_dead_letter().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
