@@ -36,11 +36,11 @@ impl Handler {
         // Rows are looked at in real time, whatever moment the sweep was asked to be at.
         let begun = Timestamp::now();
         let budget = moment.deadline.duration_since(moment.now) - RESERVE;
-        for shard in 0..DUE_SHARDS {
+        'starts: for shard in 0..DUE_SHARDS {
             for row in self.ledger.due(shard, moment.now, ROWS_PER_SHARD_MAX).await? {
                 if Timestamp::now().duration_since(begun) > budget {
                     warn!("the sweep ran out of time; the next goes on");
-                    return Ok(());
+                    break 'starts;
                 }
                 match row {
                     Ok(row) => self.look_at(&row, moment.now).await?,

@@ -185,6 +185,7 @@ proptest! {
         arrivals in prop::collection::vec((0..40_usize, 0..4_u32, any::<bool>()), 0..200),
         count in 1..9_u64,
         gates in 1..5_u32,
+        all_live in any::<bool>(),
     ) {
         let rules = rules(GatherUntil::Count(count), &["label.approved"], Some("$.type"));
         let window = Window::new("train", "x", gates.min(u32::try_from(count).unwrap()));
@@ -193,7 +194,12 @@ proptest! {
         for (number, known, settles) in arrivals {
             distinct.insert(number);
             let known = (known < 3).then_some(known);
-            table.arrive(&rules, &window, &event("label.approved", number), known, settles, at(0));
+            let event = event("label.approved", number);
+            table.arrive(&rules, &window, &event, known, settles || all_live, at(0));
+            if all_live {
+                // At once, and by nobody else.
+                prop_assert_eq!(table.closed.len() as u64, distinct.len() as u64 / count);
+            }
         }
         // The sweep looks at what nobody closed.
         table.settle(&rules, &window, at(1));

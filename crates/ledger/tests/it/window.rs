@@ -163,6 +163,26 @@ async fn no_event_slips_into_a_window_while_it_is_closed() {
     assert_eq!(listed, joined);
 }
 
+/// An event or a marker that comes between the look and the closing is not left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_is_closed_only_as_it_was_looked_at() {
+    let world = world().await;
+    let window = Window::new("train", "wine", 2);
+    at(&window, 0, 0).admit(&world, 1).await;
+    for (number, gate, fate) in
+        [(2, 0, Fate::Gathered), (3, 1, Fate::Gathered), (4, 0, Fate::Marker)]
+    {
+        let gates = world.ledger.gates(&window, now()).await.unwrap();
+        let (member, id) = (member(number), member_id("train", "/app", &number.to_string()));
+        let at = at(&window, 0, gate);
+        let admission = Admission { fate, ..at.admission(&member, &id) };
+        assert_eq!(world.ledger.admit(&admission).await.unwrap(), Admitted::Joined);
+        let stale = closed(&window, 0, &gates);
+        assert!(!world.ledger.close_window(&stale, &gates).await.unwrap(), "{number} was lost");
+    }
+    assert_eq!(world.close(&window, 0).await.counts, [2, 1]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_follow_each_other_and_each_is_closed_once() {
     let world = world().await;

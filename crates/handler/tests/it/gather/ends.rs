@@ -4,7 +4,7 @@ use bellwire_schema::dead_letter::DeadReason;
 use serde_json::{Value, json};
 
 use super::{WORKFLOW, after, ids, label, world};
-use crate::world::delivery;
+use crate::world::{World, delivery};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_whose_deadline_passes_starts_with_what_is_there_or_is_dead() {
@@ -133,6 +133,25 @@ async fn an_event_that_belongs_to_no_window_is_put_aside() {
     let letter = world.dead_letter().await;
     assert_eq!(letter.reason, DeadReason::InvalidInput);
     assert!(letter.message.contains("gather.by"), "{}", letter.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_no_input_takes_is_dead_where_there_is_nowhere_to_put_it() {
+    let without = WORKFLOW.replace("[claim_check]\nbucket = \"wine-lake\"\n", "");
+    let world = World::of(&without, &["counted"]).await;
+    for number in [1, 2, 3] {
+        let mut event = label("counted", "a", number);
+        event.data = Some(json!({ "batch": "a", "text": "x".repeat(100_000) }));
+        world.arrives(&event, after(0)).await;
+    }
+    let letter = world.dead_letter().await;
+    assert_eq!(letter.reason, DeadReason::TooLarge);
+    assert!(letter.message.contains("[claim_check]"), "{}", letter.message);
+    let body: Value = serde_json::from_slice(&letter.body().unwrap()).unwrap();
+    assert_eq!(body["data"]["count"], 3);
+    assert_eq!(world.inputs("counted").await.len(), 0);
+    world.sweep(after(600)).await;
+    world.assert_no_dead_letter().await;
 }
 
 /// Every gate takes its share, the last event of all closes, and the list is read in
