@@ -14,6 +14,7 @@ mod error;
 mod row;
 mod table;
 mod window;
+mod window_due;
 mod window_table;
 
 pub use definition::{EXPIRY_ATTRIBUTE, INDEXES, KEY, create_table_request};

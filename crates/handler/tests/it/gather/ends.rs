@@ -71,6 +71,20 @@ async fn a_window_that_was_closed_and_not_started_is_started_by_the_sweep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_window_waits_until_the_index_shows_all_of_it() {
+    let world = world().await;
+    for number in [1, 2] {
+        world.arrives(&label("counted", "a", number), after(0)).await;
+    }
+    world.calls.lag(true);
+    world.arrives(&label("counted", "a", 3), after(0)).await;
+    world.calls.lag(false);
+    assert_eq!(world.inputs("counted").await.len(), 0, "the index shows none of its events yet");
+    world.sweep(after(62)).await;
+    assert_eq!(ids(&world.only_input("counted").await).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_is_full_and_not_closed_is_closed_by_whoever_comes_next() {
     let world = world().await;
     for number in [1, 2] {
