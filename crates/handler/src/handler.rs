@@ -23,6 +23,7 @@ use crate::batch::{Queued, answer_of, lanes_of};
 use crate::claim::{Claims, FetchError};
 use crate::clients::Clients;
 use crate::decode::{Delivery, Invocation, check_payload};
+use crate::gather::{Generations, Lake, LakeError};
 use crate::matching::{EndedRun, matching};
 use crate::model::{CompiledTrigger, Model};
 use crate::plan::plan_start_or_point;
@@ -43,16 +44,18 @@ pub struct Handler {
     pub(crate) ledger: Ledger,
     pub(crate) targets: Targets,
     pub(crate) topic: Topic,
-    quarantine: Quarantine,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) lake: Lake,
+    pub(crate) generations: Generations,
     claims: Option<Claims>,
 }
 
 /// An event on its way through the handler.
-struct Arrival {
+pub(crate) struct Arrival {
     /// With its payload.
-    event: Envelope,
+    pub(crate) event: Envelope,
     /// As it travelled, where the payload was fetched.
-    pointer: Option<Envelope>,
+    pub(crate) pointer: Option<Envelope>,
 }
 
 /// When an invocation happens, and until when it may take.
@@ -70,6 +73,9 @@ pub enum HandlerError {
     /// The payload of an event cannot be fetched now.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// What a gather reads or writes in S3 failed.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -100,6 +106,7 @@ impl Handler {
         let topic_arn = model.place.topic_arn(&model.topic());
         let dead_queue_url = model.place.queue_url(&model.deployment.dead_queue());
         let targets = Targets::new(&clients);
+        let lake = Lake::new(clients.s3.clone(), model.claim_check.clone());
         let claims = model.claim_check.clone().map(|check| Claims::new(clients.s3, check));
         Self {
             targets,
@@ -107,6 +114,8 @@ impl Handler {
             ledger: Ledger::new(clients.dynamodb, &table, model.retention_days),
             topic: Topic::new(clients.sns, &topic_arn),
             quarantine: Quarantine::new(clients.sqs, &dead_queue_url),
+            lake,
+            generations: Generations::default(),
             model,
         }
     }
@@ -265,8 +274,12 @@ impl Handler {
             None => Ok(()),
         };
         let mut matched = 0;
-        for trigger in matching(&self.model.triggers, event) {
+        for trigger in matching(&self.model, event) {
             matched += 1;
+            if let Some(rules) = &trigger.gather {
+                result = result.and(self.gather(trigger, rules, delivery, arrival, now).await);
+                continue;
+            }
             let name = trigger.trigger.name.as_str();
             let span = info_span!("start", otel.name = format!("start {name}"), trigger = name);
             let started = self.start(trigger, delivery, arrival, now).instrument(span).await;
@@ -315,6 +328,16 @@ impl Handler {
                     .await?);
             }
         };
+        self.claim_and_start(planned, delivery, now).await
+    }
+
+    /// Claims what is planned, and starts it where it was not started before.
+    pub(crate) async fn claim_and_start(
+        &self,
+        planned: Start,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
         let claim = info_span!(
             "ledger claim",
             otel.kind = "client",
@@ -341,7 +364,8 @@ impl Handler {
             }
             ClaimOutcome::Known(row) => {
                 let (run, state) = (row.start.run_arn, row.state.as_str());
-                info!(trigger = name, id = event.id, run, state, "duplicate: started before");
+                let (trigger, id) = (planned.trigger, planned.cause.id);
+                info!(trigger, id, run, state, "duplicate: started before");
                 return Ok(());
             }
         };

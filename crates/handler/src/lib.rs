@@ -12,11 +12,16 @@
 //!
 //! An event that travelled without its payload gets it before `matching`: `claim`.
 //!
-//! [`batch`], [`decode`], [`destination`], [`matching`] and [`plan`] are pure: no client and no clock.
+//! A trigger that gathers has `gather` between `matching` and `plan`: many events,
+//! one start.
+//!
+//! [`batch`], [`decode`], [`destination`], [`matching`], [`plan`] and the rules of
+//! [`gather`] are pure: no client and no clock.
 
 pub mod batch;
 pub mod decode;
 pub mod destination;
+pub mod gather;
 pub mod matching;
 pub mod plan;
 

@@ -71,6 +71,7 @@ fn moment_of(event: &LambdaEvent<Value>) -> Moment {
 fn diagnostic(error: &HandlerError) -> Diagnostic {
     let error_type = match error {
         HandlerError::Fetch(_) => "FetchError",
+        HandlerError::Lake(_) => "LakeError",
         HandlerError::Ledger(_) => "LedgerError",
         HandlerError::Leased { .. } => "LeasedError",
         HandlerError::Start(_) => "StartError",

@@ -320,11 +320,13 @@ mod tests {
             deployment: deployment.clone(),
             triggers: vec![CompiledTrigger {
                 condition: None,
+                gather: None,
                 input: input.map(|template| InputTemplate::parse(&template).unwrap()),
                 destination: Destination::of(&trigger.target, &deployment, &place, "train", 60),
                 trigger,
             }],
             place,
+            sources: Vec::new(),
             topic_kind: bellwire_schema::workflow::TopicKind::Standard,
             retention_days: 400,
             claim_check: None,

@@ -2,6 +2,8 @@
 //! finished is repeated; a run past its expected end is asked for, and the
 //! completion that never came is published, with the id it would have had.
 
+use std::time::{Duration, Instant};
+
 use bellwire_ledger::{ClaimOutcome, DUE_SHARDS, End, Start, StartRow, State};
 use bellwire_telemetry::{mark_failed, set_parent};
 use jiff::{SignedDuration, Timestamp};
@@ -34,11 +36,11 @@ impl Handler {
         // Rows are looked at in real time, whatever moment the sweep was asked to be at.
         let begun = Timestamp::now();
         let budget = moment.deadline.duration_since(moment.now) - RESERVE;
-        for shard in 0..DUE_SHARDS {
+        'starts: for shard in 0..DUE_SHARDS {
             for row in self.ledger.due(shard, moment.now, ROWS_PER_SHARD_MAX).await? {
                 if Timestamp::now().duration_since(begun) > budget {
                     warn!("the sweep ran out of time; the next goes on");
-                    return Ok(());
+                    break 'starts;
                 }
                 match row {
                     Ok(row) => self.look_at(&row, moment.now).await?,
@@ -46,7 +48,8 @@ impl Handler {
                 }
             }
         }
-        Ok(())
+        let left = Duration::try_from(budget - Timestamp::now().duration_since(begun));
+        self.sweep_windows(moment.now, Instant::now() + left.unwrap_or_default()).await
     }
 
     async fn look_at(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {

@@ -8,6 +8,7 @@ use bellwire_schema::workflow::{
 };
 
 use crate::desired::function_references;
+use crate::gather;
 use crate::inputs::Inputs;
 use crate::problem::{Problem, Problems};
 use crate::pushdown;
@@ -28,6 +29,7 @@ pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), 
     problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, one)));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
+    problems.extend(gather::problems(workflow));
     Problems::none_of(problems)
 }
 
@@ -62,7 +64,6 @@ fn trigger(trigger: &Trigger) -> Vec<Problem> {
     // The reader sets this one where the file does not.
     let is_daily_set = max_starts_per_day.is_some_and(|starts| starts != STARTS_PER_DAY_DEFAULT);
     let causes = [
-        trigger.gather.as_ref().map(|_| "`gather`".to_owned()),
         cooldown_s.map(|_| "guard `cooldown`".to_owned()),
         max_concurrent.map(|_| "guard `max_concurrent`".to_owned()),
         is_daily_set.then(|| "guard `max_starts_per_day`".to_owned()),

@@ -29,6 +29,7 @@ pub mod diff;
 mod display;
 mod error;
 mod foreign;
+mod gather;
 pub mod inputs;
 mod kind;
 mod lease;

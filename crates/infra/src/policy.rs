@@ -9,6 +9,7 @@ use bellwire_schema::workflow::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::gather;
 use crate::resource::Owner;
 use crate::targets;
 
@@ -369,6 +370,7 @@ pub fn handler(owner: &Owner, workflow: &Workflow) -> Value {
     if let Some(check) = &workflow.claim_check {
         statements.extend(read_claims(owner, check));
     }
+    statements.extend(gather::statements(owner, workflow));
     statements.extend(use_topic_key(owner, workflow));
     document(&statements)
 }
@@ -409,11 +411,13 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
         .sources
         .iter()
         .filter_map(|source| match &source.kind {
-            SourceKind::S3(s3) if s3.context == ContextFrom::Metadata => {
-                let keys = format!("{}*{}", s3.prefix, s3.suffix);
-                Some(format!("{}/{keys}", place.bucket_arn(&s3.bucket)))
-            }
+            SourceKind::S3(s3) if s3.context == ContextFrom::Metadata => Some(s3),
             _ => None,
+        })
+        .flat_map(|s3| {
+            let names = workflow.hidden_markers(s3).into_iter().chain([s3.suffix.as_str()]);
+            let bucket = place.bucket_arn(&s3.bucket);
+            names.map(|name| format!("{bucket}/{}*{name}", s3.prefix)).collect::<Vec<_>>()
         })
         .collect();
     if !objects.is_empty() {

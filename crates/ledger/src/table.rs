@@ -53,10 +53,10 @@ pub enum ClaimOutcome {
 pub struct Ledger {
     pub(crate) client: Client,
     pub(crate) table: String,
-    retention_days: u32,
+    pub(crate) retention_days: u32,
 }
 
-type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
 impl Ledger {
     /// A ledger in a table, whose rows live for so many days.
@@ -350,7 +350,7 @@ impl Ledger {
     }
 
     /// A condition that fails says that the row has gone further: that is no error.
-    fn settled<T, E, R>(
+    pub(crate) fn settled<T, E, R>(
         &self,
         result: Result<T, aws_sdk_dynamodb::error::SdkError<E, R>>,
     ) -> Result<(), LedgerError>
@@ -366,15 +366,15 @@ impl Ledger {
         }
     }
 
-    fn to_item(&self, value: &impl Serialize) -> Result<Item, LedgerError> {
+    pub(crate) fn to_item(&self, value: &impl Serialize) -> Result<Item, LedgerError> {
         serde_dynamo::to_item(value).map_err(|error| self.bad_row(&error.to_string()))
     }
 
-    fn of_item<T: DeserializeOwned>(&self, item: Item) -> Result<T, LedgerError> {
+    pub(crate) fn of_item<T: DeserializeOwned>(&self, item: Item) -> Result<T, LedgerError> {
         serde_dynamo::from_item(item).map_err(|error| self.bad_row(&error.to_string()))
     }
 
-    fn bad_row(&self, message: &str) -> LedgerError {
+    pub(crate) fn bad_row(&self, message: &str) -> LedgerError {
         LedgerError::Row { table: self.table.clone(), message: message.to_owned() }
     }
 }
@@ -397,7 +397,7 @@ fn day_shard(day: Timestamp, shard: u32) -> String {
 }
 
 /// RFC 3339 with all nine digits, so that text order is time order.
-fn sortable(time: Timestamp) -> String {
+pub(crate) fn sortable(time: Timestamp) -> String {
     format!("{time:.9}")
 }
 

@@ -96,13 +96,13 @@ pub struct ObjectRef {
 /// The workflow's sources and triggers, by what a record is looked up by.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    sources: Vec<Source>,
+    workflow: Workflow,
     /// The triggers that start each state machine, pipeline or job of a queue, by its
     /// ARN, with the stages that they start it for.
     started: BTreeMap<String, Vec<(String, Stage)>>,
     /// What the sources of completions watch.
     watches: Vec<Watching>,
-    /// Indices into `sources`, by the rule's ARN.
+    /// Indices into the workflow's sources, by the rule's ARN.
     schedules: BTreeMap<String, usize>,
 }
 
@@ -141,7 +141,7 @@ impl Rules {
                 SourceKind::S3(_) | SourceKind::Http(_) => {}
             }
         }
-        Self { sources: workflow.sources.clone(), started, watches, schedules }
+        Self { workflow: workflow.clone(), started, watches, schedules }
     }
 
     /// Where a record goes.
@@ -163,13 +163,18 @@ impl Rules {
         if object.is_folder_marker() {
             return Routed::Skip(Skip::FolderMarker);
         }
-        let wanting = self.sources.iter().find_map(|source| match &source.kind {
+        let wanting = self.workflow.sources.iter().find_map(|source| match &source.kind {
             SourceKind::S3(rules) if rules.via == Via::Publisher && rules.wants(object) => {
                 Some((source, rules))
             }
             _ => None,
         });
-        let Some((source, rules)) = wanting else {
+        // What a gather waits for comes through, though its source's suffix hides it.
+        let marker = || {
+            let found = self.workflow.source_of_marker(object);
+            found.filter(|(_, rules)| rules.via == Via::Publisher)
+        };
+        let Some((source, rules)) = wanting.or_else(marker) else {
             return Routed::Skip(Skip::NoRule);
         };
         let envelope = object.to_envelope(source, rules);
@@ -229,7 +234,7 @@ impl Rules {
     }
 
     fn route_tick(&self, tick: &Tick) -> Routed {
-        let source = self.schedules.get(&tick.rule_arn).map(|index| &self.sources[*index]);
+        let source = self.schedules.get(&tick.rule_arn).map(|index| &self.workflow.sources[*index]);
         match source.map(|source| (source, &source.kind)) {
             Some((source, SourceKind::Schedule(rules))) => {
                 event(Draft::Whole(tick_event(tick, source, rules)))

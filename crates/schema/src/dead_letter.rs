@@ -40,6 +40,10 @@ pub enum DeadReason {
     PublishRefused,
     /// Its payload, which it left in S3 under the claim check, is not there any more.
     ClaimMissing,
+    /// The deadline of a gather passed before what it waits for was there.
+    GatherDeadline,
+    /// A gather's manifest says what is not so, or cannot be read.
+    ManifestUntrue,
 }
 
 impl DeadReason {
@@ -60,6 +64,8 @@ impl DeadReason {
             Self::LedgerRefused => "ledger-refused",
             Self::PublishRefused => "publish-refused",
             Self::ClaimMissing => "claim-missing",
+            Self::GatherDeadline => "gather-deadline",
+            Self::ManifestUntrue => "manifest-untrue",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The handler against the local cloud: real ledger, state machine, topic and dead queue.
 
+mod calls;
+mod gather;
 mod queued;
 mod stub;
 mod targets;

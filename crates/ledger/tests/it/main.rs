@@ -1,5 +1,7 @@
 //! The ledger against the local cloud's DynamoDB.
 
+mod window;
+
 use std::collections::BTreeSet;
 
 use aws_config::BehaviorVersion;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::samples::{
     ACCOUNT, TRAIN, batch_job, deployment, pipeline_event, processing_job, rules, run_input,
     s3_body, s3_event, s3_record, scheduled_event, status_event, test_event, training_job,
-    transform_job,
+    transform_job, workflow,
 };
 
 fn route(body: &str) -> Routed {
@@ -59,6 +59,38 @@ fn a_notification_of_s3_becomes_this_event() {
       }
     }
     "#);
+}
+
+/// The suffix of its source hides it; a trigger that gathers waits for it.
+#[test]
+fn a_marker_that_a_gather_waits_for_comes_through() {
+    let waiting = |gather: &str| {
+        let mut workflow = workflow();
+        workflow.triggers.extend(
+            bellwire_schema::workflow::read(&format!(
+                "workflow = \"wine\"\n[[source]]\nname = \"raw\"\nkind = \"s3\"\nbucket = \"wine-lake\"\n\
+                 emits = \"data.arrived\"\n[[trigger]]\nname = \"gathered\"\nstage = \"training\"\n\
+                 on = \"data.arrived\"\n{gather}\nstart = {{ step-functions = \"train.asl.json\" }}\n"
+            ))
+            .unwrap()
+            .triggers,
+        );
+        let place = Place::new("eu-west-1", "123456789012");
+        Rules::new(&workflow, &deployment(), &place)
+    };
+    let route = |rules: &Rules, key: &str| rules.route(decode(&s3_body(&[key])).remove(0).unwrap());
+    let rules = waiting("gather = { marker = \"_SUCCESS\" }");
+    let Routed::Event(draft) = route(&rules, "raw/2026/_SUCCESS") else { panic!("it is hidden") };
+    let Draft::Whole(event) = *draft else { panic!("{draft:?}") };
+    assert_eq!(
+        (event.dataset.as_deref(), event.subject.as_deref()),
+        (Some("wine"), Some("raw/2026/_SUCCESS"))
+    );
+    for key in ["raw/2026/not_SUCCESS", "raw/2026/_SUCCESS/a", "elsewhere/_SUCCESS"] {
+        assert_eq!(route(&rules, key), Routed::Skip(Skip::NoRule), "{key}");
+    }
+    let rules = waiting("");
+    assert_eq!(route(&rules, "raw/2026/_SUCCESS"), Routed::Skip(Skip::NoRule));
 }
 
 #[test]

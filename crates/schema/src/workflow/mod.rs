@@ -8,6 +8,7 @@
 mod check;
 mod json;
 mod keys;
+mod markers;
 mod model;
 mod party;
 mod problem;

@@ -80,7 +80,7 @@ fn workflow() -> String {
 async fn world() -> (World, Stub) {
     let stub = Stub::start().await;
     let config = stub.config().await;
-    let world = World::of(&workflow(), |clients| {
+    let world = World::of(&workflow(), &[], |clients| {
         clients.sagemaker = aws_sdk_sagemaker::Client::new(&config);
         clients.batch = aws_sdk_batch::Client::new(&config);
     })
