@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::Args;
 
-use crate::build::{self, BuildError, Profile};
+use crate::build::{self, BuildError, Profile, Targets};
 use crate::process::{Group, ProcessError, run_on_terminal};
 use crate::project::{Project, ProjectError};
 use crate::steps::Steps;
@@ -57,7 +57,8 @@ impl DeployCommand {
             // Said now, not after the build.
             return Err(DeployError::NobodyToAsk);
         }
-        let built = build::run_as_step(&project, Profile::Release, &Steps::new())?;
+        let targets = Targets::of_workflow(&workflow).map_err(BuildError::from)?;
+        let built = build::run_as_step(&project, Profile::Release, &targets, &Steps::new())?;
         let root = project.artifact_root()?;
         let program = built.binary("bellwire")?;
         let bellwire = |arguments: &[&str]| {

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 
-use crate::build::{self, BuildError, Profile};
+use crate::build::{self, BuildError, Profile, Targets};
 use crate::local;
 use crate::process::{Group, ProcessError};
 use crate::project::{Project, cargo};
@@ -38,7 +38,7 @@ impl TestCommand {
         let project = Project::find().map_err(BuildError::from)?;
         let steps = Steps::new();
         local::set_up_as_step(&project, &steps)?;
-        build::run_as_step(&project, Profile::Dev, &steps)?;
+        build::run_as_step(&project, Profile::Dev, &Targets::all(), &steps)?;
         println!();
         let status = Group::spawn(&mut self.cargo_test(&project))?.wait()?;
         Ok(status

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_sns::Client;
-use aws_sdk_sns::error::DisplayErrorContext;
+use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata as _};
 use aws_sdk_sns::types::MessageAttributeValue;
 use bellwire_ledger::Start;
 use bellwire_schema::attributes::{AttributesError, attributes_of};
@@ -12,6 +12,8 @@ use bellwire_schema::fifo::{FifoIds, is_fifo};
 use bellwire_schema::payload::StageStarted;
 use bellwire_schema::{Envelope, StageVerb};
 use jiff::Timestamp;
+
+use crate::call_errors::{PUBLISH, Verdict};
 
 /// The topic, as the handler publishes to it.
 #[derive(Debug, Clone)]
@@ -26,6 +28,16 @@ pub enum AnnounceError {
     /// Its attributes are not what SNS takes.
     #[error(transparent)]
     Attributes(#[from] AttributesError),
+    /// SNS refused it, and would refuse it again.
+    #[error("sns:Publish of {event_type} to {topic} was refused for good: {message}")]
+    Refused {
+        /// The event's type.
+        event_type: String,
+        /// The topic's ARN.
+        topic: String,
+        /// What AWS says.
+        message: String,
+    },
     /// SNS did not accept it.
     #[error("sns:Publish of {event_type} to {topic} did not succeed: {message}")]
     Publish {
@@ -57,11 +69,27 @@ impl Topic {
             let FifoIds { group, deduplication } = FifoIds::of(event);
             request = request.message_group_id(group).message_deduplication_id(deduplication);
         }
-        request.send().await.map(|_| ()).map_err(|error| AnnounceError::Publish {
-            event_type: event.event_type.to_string(),
-            topic: self.arn.clone(),
-            message: DisplayErrorContext(&error).to_string(),
+        request.send().await.map(|_| ()).map_err(|error| {
+            let (event_type, topic) = (event.event_type.to_string(), self.arn.clone());
+            let message = DisplayErrorContext(&error).to_string();
+            match is_for_good(error.code()) {
+                true => AnnounceError::Refused { event_type, topic, message },
+                false => AnnounceError::Publish { event_type, topic, message },
+            }
         })
+    }
+}
+
+/// Whether an error says something of the event, and not of the topic, whose absence
+/// passes with the next deploy.
+fn is_for_good(code: Option<&str>) -> bool {
+    code != Some("NotFound") && PUBLISH.verdict(code) == Verdict::Permanent
+}
+
+impl AnnounceError {
+    /// Whether no repetition would help.
+    pub(crate) const fn is_for_good(&self) -> bool {
+        matches!(self, Self::Attributes(_) | Self::Refused { .. })
     }
 }
 

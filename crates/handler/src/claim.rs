@@ -14,6 +14,8 @@ use bellwire_schema::limits::CLAIM_BYTES_MAX;
 use bellwire_schema::workflow::ClaimCheck;
 use tokio::time::timeout;
 
+use crate::call_errors::{GET_OBJECT, Verdict};
+
 /// How long a payload may take, all repetitions of the call included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -49,6 +51,14 @@ pub enum FetchError {
         /// Where it is.
         dataref: String,
     },
+    /// S3 refuses to give it, and would refuse it again.
+    #[error("s3:GetObject of {dataref} was refused for good: {message}")]
+    Refused {
+        /// Where it should be.
+        dataref: String,
+        /// What AWS says.
+        message: String,
+    },
     /// S3 did not give it now.
     #[error(
         "s3:GetObject of {dataref} did not succeed: {message}; may the handler's role read it?"
@@ -67,7 +77,7 @@ impl FetchError {
     #[must_use]
     pub const fn reason(&self) -> Option<DeadReason> {
         match self {
-            Self::Missing { .. } => Some(DeadReason::ClaimMissing),
+            Self::Missing { .. } | Self::Refused { .. } => Some(DeadReason::ClaimMissing),
             Self::TooLarge { .. } => Some(DeadReason::TooLarge),
             Self::Unavailable { .. } => None,
         }
@@ -105,10 +115,13 @@ impl Claims {
         // Without s3:ListBucket S3 would say 403 here; the handler's role has it.
         let mut object = get.send().await.map_err(|error| match error.code() {
             Some("NoSuchKey") => FetchError::Missing { dataref: dataref() },
-            _ => FetchError::Unavailable {
-                dataref: dataref(),
-                message: DisplayErrorContext(&error).to_string(),
-            },
+            code => {
+                let (dataref, message) = (dataref(), DisplayErrorContext(&error).to_string());
+                match GET_OBJECT.verdict(code) {
+                    Verdict::Permanent => FetchError::Refused { dataref, message },
+                    _ => FetchError::Unavailable { dataref, message },
+                }
+            }
         })?;
         let mut bytes = Vec::new();
         while let Some(chunk) = object.body.next().await {

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use aws_lambda_events::sqs::SqsBatchResponse;
 use bellwire_ledger::{ClaimOutcome, End, Ledger, LedgerError, Start, State};
 use bellwire_schema::dead_letter::DeadReason;
+use bellwire_schema::workflow::TargetKind;
 use bellwire_schema::{Envelope, EventContext};
 use bellwire_telemetry::semconv::{
-    AWS_STEP_FUNCTIONS_STATE_MACHINE_ARN, CLOUDEVENTS_EVENT_ID, CLOUDEVENTS_EVENT_SOURCE,
-    CLOUDEVENTS_EVENT_TYPE, DB_OPERATION_NAME, DB_SYSTEM_NAME, FAAS_TRIGGER,
-    MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
-    MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, MESSAGING_SYSTEM_SNS, RPC_METHOD, RPC_SYSTEM_NAME,
+    CLOUDEVENTS_EVENT_ID, CLOUDEVENTS_EVENT_SOURCE, CLOUDEVENTS_EVENT_TYPE, DB_OPERATION_NAME,
+    DB_SYSTEM_NAME, FAAS_TRIGGER, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID,
+    MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, MESSAGING_SYSTEM_SNS,
 };
 use bellwire_telemetry::{context_of, mark_failed, set_parent};
 use futures::stream::{self, StreamExt as _};
@@ -21,12 +21,14 @@ use tracing::{Instrument as _, Span, info, info_span, warn};
 use crate::announce::{AnnounceError, Topic, started_event};
 use crate::batch::{Queued, answer_of, lanes_of};
 use crate::claim::{Claims, FetchError};
+use crate::clients::Clients;
 use crate::decode::{Delivery, Invocation, check_payload};
+use crate::gather::{Generations, Lake, LakeError};
 use crate::matching::{EndedRun, matching};
 use crate::model::{CompiledTrigger, Model};
 use crate::plan::plan_start_or_point;
 use crate::quarantine::{Quarantine, QuarantineError};
-use crate::start::{StartError, StepFunctions};
+use crate::start::{Attempt, StartError, Targets};
 
 /// Messages or groups of a batch that are handled side by side.
 const LANES_MAX: usize = 10;
@@ -35,38 +37,25 @@ const LANES_MAX: usize = 10;
 /// Lambda to end it, all of the batch would come back, handled or not.
 const BEGIN_UNTIL: f64 = 0.75;
 
-/// The AWS clients that the handler calls with.
-#[derive(Debug, Clone)]
-pub struct Clients {
-    /// For the ledger.
-    pub dynamodb: aws_sdk_dynamodb::Client,
-    /// For payloads that were too large to travel.
-    pub s3: aws_sdk_s3::Client,
-    /// For starts.
-    pub sfn: aws_sdk_sfn::Client,
-    /// For what the handler announces.
-    pub sns: aws_sdk_sns::Client,
-    /// For the dead queue.
-    pub sqs: aws_sdk_sqs::Client,
-}
-
 /// The handler: a model, and the edges to AWS.
 #[derive(Debug)]
 pub struct Handler {
     pub(crate) model: Model,
     pub(crate) ledger: Ledger,
-    pub(crate) step_functions: StepFunctions,
+    pub(crate) targets: Targets,
     pub(crate) topic: Topic,
-    quarantine: Quarantine,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) lake: Lake,
+    pub(crate) generations: Generations,
     claims: Option<Claims>,
 }
 
 /// An event on its way through the handler.
-struct Arrival {
+pub(crate) struct Arrival {
     /// With its payload.
-    event: Envelope,
+    pub(crate) event: Envelope,
     /// As it travelled, where the payload was fetched.
-    pointer: Option<Envelope>,
+    pub(crate) pointer: Option<Envelope>,
 }
 
 /// When an invocation happens, and until when it may take.
@@ -84,9 +73,20 @@ pub enum HandlerError {
     /// The payload of an event cannot be fetched now.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// What a gather reads or writes in S3 failed.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// Somebody else is making a start whose target would not refuse a second one.
+    #[error("the start {start_key} is another invocation's until {until}: it comes back")]
+    Leased {
+        /// The start's key.
+        start_key: String,
+        /// Until when.
+        until: Timestamp,
+    },
     /// The target did not accept the start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -105,13 +105,17 @@ impl Handler {
         let table = model.deployment.ledger_table();
         let topic_arn = model.place.topic_arn(&model.topic());
         let dead_queue_url = model.place.queue_url(&model.deployment.dead_queue());
+        let targets = Targets::new(&clients);
+        let lake = Lake::new(clients.s3.clone(), model.claim_check.clone());
         let claims = model.claim_check.clone().map(|check| Claims::new(clients.s3, check));
         Self {
+            targets,
             claims,
             ledger: Ledger::new(clients.dynamodb, &table, model.retention_days),
-            step_functions: StepFunctions::new(clients.sfn),
             topic: Topic::new(clients.sns, &topic_arn),
             quarantine: Quarantine::new(clients.sqs, &dead_queue_url),
+            lake,
+            generations: Generations::default(),
             model,
         }
     }
@@ -270,8 +274,12 @@ impl Handler {
             None => Ok(()),
         };
         let mut matched = 0;
-        for trigger in matching(&self.model.triggers, event) {
+        for trigger in matching(&self.model, event) {
             matched += 1;
+            if let Some(rules) = &trigger.gather {
+                result = result.and(self.gather(trigger, rules, delivery, arrival, now).await);
+                continue;
+            }
             let name = trigger.trigger.name.as_str();
             let span = info_span!("start", otel.name = format!("start {name}"), trigger = name);
             let started = self.start(trigger, delivery, arrival, now).instrument(span).await;
@@ -320,22 +328,48 @@ impl Handler {
                     .await?);
             }
         };
+        self.claim_and_start(planned, delivery, now).await
+    }
+
+    /// Claims what is planned, and starts it where it was not started before.
+    pub(crate) async fn claim_and_start(
+        &self,
+        planned: Start,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
         let claim = info_span!(
             "ledger claim",
             otel.kind = "client",
             { DB_SYSTEM_NAME } = "aws.dynamodb",
             { DB_OPERATION_NAME } = "PutItem",
         );
-        let start = match self.ledger.claim(&planned, now).instrument(claim).await? {
-            ClaimOutcome::Claimed => planned,
-            ClaimOutcome::Unfinished(row) => row.start,
+        let outcome = match self.ledger.claim(&planned, now).instrument(claim).await {
+            Err(error) if !error.is_retryable() => {
+                let (reason, message) = (DeadReason::LedgerRefused, error.to_string());
+                return Ok(self
+                    .quarantine
+                    .put(delivery, Some(&planned.trigger), reason, &message, now)
+                    .await?);
+            }
+            outcome => outcome?,
+        };
+        let (start, attempt) = match outcome {
+            ClaimOutcome::Claimed => (planned, Attempt::Claimed),
+            ClaimOutcome::Unfinished(row) => (row.start, Attempt::Claimed),
+            ClaimOutcome::TakenOver(row) => (row.start, Attempt::TakenOver),
+            ClaimOutcome::Leased { until } => {
+                let start_key = planned.start_key.to_string();
+                return Err(HandlerError::Leased { start_key, until });
+            }
             ClaimOutcome::Known(row) => {
                 let (run, state) = (row.start.run_arn, row.state.as_str());
-                info!(trigger = name, id = event.id, run, state, "duplicate: started before");
+                let (trigger, id) = (planned.trigger, planned.cause.id);
+                info!(trigger, id, run, state, "duplicate: started before");
                 return Ok(());
             }
         };
-        self.start_or_refuse(&start, delivery, now).await
+        self.start_or_refuse(&start, attempt, delivery, now).await
     }
 
     /// Starts what is claimed. Where the target refuses for good, `delivery`
@@ -343,10 +377,11 @@ impl Handler {
     pub(crate) async fn start_or_refuse(
         &self,
         start: &Start,
+        attempt: Attempt,
         delivery: &Delivery,
         now: Timestamp,
     ) -> Result<(), HandlerError> {
-        let message = match self.start_claimed(start, now).await {
+        let message = match self.start_claimed(start, attempt, now).await {
             Err(HandlerError::Start(StartError::Refused { message, .. })) => message,
             result => return result,
         };
@@ -359,23 +394,42 @@ impl Handler {
     /// Starts what is claimed, tells of it, and records it: in this order, so
     /// that whatever is interrupted is repeated, and what is repeated is a
     /// duplicate for the target and for every subscriber.
-    async fn start_claimed(&self, start: &Start, now: Timestamp) -> Result<(), HandlerError> {
-        let machine = start.target.rsplit(':').next().unwrap_or_default();
-        let span = info_span!(
-            "StartExecution",
-            otel.name = format!("StartExecution {machine}"),
-            otel.kind = "client",
-            { RPC_SYSTEM_NAME } = "aws-api",
-            { RPC_METHOD } = "SFN/StartExecution",
-            { AWS_STEP_FUNCTIONS_STATE_MACHINE_ARN } = start.target,
-        );
-        let accepted = self.step_functions.start(start).instrument(span).await?;
+    async fn start_claimed(
+        &self,
+        start: &Start,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let accepted = self.targets.start(start, attempt).await?;
         let started_at = accepted.started_at.unwrap_or(now);
         let started = started_event(start, &accepted.run_arn, started_at);
-        self.announce(started).await?;
-        self.ledger.record_started(start, &accepted.run_arn, started_at, now).await?;
+        self.announce_or_refuse(started, &start.trigger, now).await?;
+        let run_arn = &accepted.run_arn;
+        match TargetKind::of_arn(&start.target).is_some_and(TargetKind::tells_the_end) {
+            true => self.ledger.record_started(start, run_arn, started_at, now).await?,
+            false => self.ledger.record_accepted(&start.start_key, run_arn, started_at).await?,
+        }
         info!(trigger = start.trigger, id = start.cause.id, run = accepted.run_arn, "run started");
         Ok(())
+    }
+
+    /// Publishes an event of the handler's own. One that SNS refuses for good goes to
+    /// the dead queue: what it tells of has happened all the same.
+    pub(crate) async fn announce_or_refuse(
+        &self,
+        event: Envelope,
+        trigger: &str,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let refused = Delivery { body: event.to_json(), ..Delivery::default() };
+        match self.announce(event).await {
+            Err(HandlerError::Announce(error)) if error.is_for_good() => {
+                let (reason, message) = (DeadReason::PublishRefused, error.to_string());
+                let put = self.quarantine.put(&refused, Some(trigger), reason, &message, now);
+                Ok(put.await?)
+            }
+            result => result,
+        }
     }
 
     /// Publishes an event of the handler's own under a producer's span.

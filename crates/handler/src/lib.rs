@@ -12,15 +12,23 @@
 //!
 //! An event that travelled without its payload gets it before `matching`: `claim`.
 //!
-//! [`batch`], [`decode`], [`matching`] and [`plan`] are pure: no client and no clock.
+//! A trigger that gathers has `gather` between `matching` and `plan`: many events,
+//! one start.
+//!
+//! [`batch`], [`decode`], [`destination`], [`matching`], [`plan`] and the rules of
+//! [`gather`] are pure: no client and no clock.
 
 pub mod batch;
 pub mod decode;
+pub mod destination;
+pub mod gather;
 pub mod matching;
 pub mod plan;
 
 mod announce;
+mod call_errors;
 mod claim;
+mod clients;
 mod handler;
 mod model;
 mod quarantine;
@@ -29,5 +37,6 @@ mod sweep;
 
 pub use bellwire_schema::function::{Settings, SettingsError};
 pub use claim::FetchError;
-pub use handler::{Clients, Handler, HandlerError, Moment};
+pub use clients::Clients;
+pub use handler::{Handler, HandlerError, Moment};
 pub use model::{CompiledTrigger, Model, ModelError};

@@ -56,13 +56,7 @@ async fn clients() -> Clients {
         .build();
     let config =
         aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
-    Clients {
-        dynamodb: aws_sdk_dynamodb::Client::new(&config),
-        s3: aws_sdk_s3::Client::new(&config),
-        sfn: aws_sdk_sfn::Client::new(&config),
-        sns: aws_sdk_sns::Client::new(&config),
-        sqs: aws_sdk_sqs::Client::new(&config),
-    }
+    Clients::new(&config)
 }
 
 fn moment_of(event: &LambdaEvent<Value>) -> Moment {
@@ -77,7 +71,9 @@ fn moment_of(event: &LambdaEvent<Value>) -> Moment {
 fn diagnostic(error: &HandlerError) -> Diagnostic {
     let error_type = match error {
         HandlerError::Fetch(_) => "FetchError",
+        HandlerError::Lake(_) => "LakeError",
         HandlerError::Ledger(_) => "LedgerError",
+        HandlerError::Leased { .. } => "LeasedError",
         HandlerError::Start(_) => "StartError",
         HandlerError::Announce(_) => "AnnounceError",
         HandlerError::Quarantine(_) => "QuarantineError",

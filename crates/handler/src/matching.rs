@@ -4,18 +4,25 @@ use bellwire_ledger::{End, State};
 use bellwire_schema::Envelope;
 use bellwire_schema::payload::Payload;
 
-use crate::model::CompiledTrigger;
+use crate::model::{CompiledTrigger, Model};
 
-/// The triggers whose `on` and `where` hold, in the order of the file.
+/// The triggers whose `on` and `where` hold, in the order of the file. `where` judges
+/// what a trigger gathers, and not its marker; and a marker that no source itself
+/// would tell of is there for those that wait for it.
 pub fn matching<'a>(
-    triggers: &'a [CompiledTrigger],
-    event: &Envelope,
+    model: &'a Model,
+    event: &'a Envelope,
 ) -> impl Iterator<Item = &'a CompiledTrigger> {
     let body = event.to_value();
-    let event_type = event.event_type.clone();
-    triggers.iter().filter(move |compiled| {
-        compiled.trigger.on.contains(&event_type)
-            && compiled.condition.as_ref().is_none_or(|condition| condition.matches_body(&body))
+    let is_marker_alone = model.is_marker_alone(event);
+    model.triggers.iter().filter(move |compiled| {
+        let is_marker = compiled.gather.as_ref().is_some_and(|rules| rules.is_marker(event));
+        let holds = || match &compiled.condition {
+            Some(condition) => condition.matches_body(&body),
+            None => true,
+        };
+        compiled.trigger.on.contains(&event.event_type)
+            && (is_marker || (!is_marker_alone && holds()))
     })
 }
 

@@ -2,10 +2,13 @@
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::function::Settings;
-use bellwire_schema::workflow::{ClaimCheck, StateMachine, Target, TopicKind, Trigger, Workflow};
-use bellwire_schema::{Deployment, Place};
+use bellwire_schema::workflow::{ClaimCheck, Source, SourceKind, TopicKind, Trigger, Workflow};
+use bellwire_schema::{Deployment, Envelope, Place};
 
+use crate::destination::Destination;
+use crate::gather::rules::{GatherRules, object_of};
 use crate::plan::{InputTemplate, TemplateError};
+use crate::start::is_compiled;
 
 /// A workflow in its place.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct Model {
     pub topic_kind: TopicKind,
     /// The triggers, in the order of the file.
     pub triggers: Vec<CompiledTrigger>,
+    /// The sources, in the order of the file.
+    pub sources: Vec<Source>,
     /// Days that the ledger remembers a start.
     pub retention_days: u32,
     /// Where the payloads are of events that were too large for SNS.
@@ -31,10 +36,12 @@ pub struct CompiledTrigger {
     pub trigger: Trigger,
     /// Its `where`; `None`: all.
     pub condition: Option<FilterPolicy>,
+    /// How it gathers; `None`: each event starts alone.
+    pub gather: Option<GatherRules>,
     /// Its `input`; `None`: the event.
     pub input: Option<InputTemplate>,
-    /// The ARN of the state machine that it starts.
-    pub state_machine_arn: String,
+    /// What it starts.
+    pub destination: Destination,
 }
 
 /// A workflow that this handler cannot work by.
@@ -56,13 +63,23 @@ pub enum ModelError {
         /// What is wrong.
         source: TemplateError,
     },
-    /// A trigger asks for what this handler was not built with.
-    #[error("trigger {trigger}: this handler does not have {feature}; deploy a newer one")]
-    Unsupported {
+    /// A trigger starts what this handler was compiled without.
+    #[error(
+        "trigger {trigger}: this handler was built without the target `{kind}`; build it for this workflow: cargo xtask build --workflow FILE"
+    )]
+    TargetNotCompiled {
         /// The trigger's name.
         trigger: String,
-        /// What it asks for.
-        feature: &'static str,
+        /// The target's kind, by its key in the workflow file.
+        kind: &'static str,
+    },
+    /// A trigger's `gather.by` is no JSONPath.
+    #[error("trigger {trigger}: `gather.by` is no JSONPath: {problem}")]
+    Gather {
+        /// The trigger's name.
+        trigger: String,
+        /// What the parser says.
+        problem: String,
     },
 }
 
@@ -73,6 +90,24 @@ impl Model {
         self.deployment.topic(self.topic_kind)
     }
 
+    /// Whether an event is of a gather's marker or manifest that its source itself
+    /// would not tell of: it is there for those that gather by it alone.
+    #[must_use]
+    pub fn is_marker_alone(&self, event: &Envelope) -> bool {
+        let Some((bucket, key)) = object_of(event) else { return false };
+        let mut sources = self.sources.iter().filter_map(|source| match &source.kind {
+            SourceKind::S3(s3) if s3.bucket == bucket && s3.emits == event.event_type => Some(s3),
+            _ => None,
+        });
+        let names_it = |trigger: &CompiledTrigger| {
+            trigger.gather.as_ref().is_some_and(|rules| rules.is_marker(event))
+        };
+        let is_under = |prefix: &str| key.starts_with(prefix);
+        sources.clone().any(|s3| is_under(&s3.prefix))
+            && !sources.any(|s3| is_under(&s3.prefix) && key.ends_with(&s3.suffix))
+            && self.triggers.iter().any(names_it)
+    }
+
     /// Compiles what the settings say.
     ///
     /// # Errors
@@ -80,16 +115,19 @@ impl Model {
     /// Where a trigger is not what the deploy would have let through.
     pub fn compile(settings: Settings) -> Result<Self, ModelError> {
         let Settings { workflow, deployment, place } = settings;
-        let Workflow { triggers, ledger, topic, claim_check, .. } = workflow;
+        let Workflow { triggers, sources, ledger, topic, claim_check, handler, .. } = workflow;
         let triggers = triggers
             .into_iter()
-            .map(|trigger| CompiledTrigger::compile(trigger, &deployment, &place))
+            .map(|trigger| {
+                CompiledTrigger::compile(trigger, &deployment, &place, handler.timeout_s)
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             deployment,
             place,
             topic_kind: topic.kind,
             triggers,
+            sources,
             retention_days: ledger.retention_days,
             claim_check,
         })
@@ -101,19 +139,16 @@ impl CompiledTrigger {
         trigger: Trigger,
         deployment: &Deployment,
         place: &Place,
+        timeout_s: u32,
     ) -> Result<Self, ModelError> {
-        let unsupported =
-            |feature| ModelError::Unsupported { trigger: trigger.name.clone(), feature };
-        if trigger.gather.is_some() {
-            return Err(unsupported("gather"));
+        let destination =
+            Destination::of(&trigger.target, deployment, place, &trigger.name, timeout_s);
+        if !is_compiled(destination.kind) {
+            return Err(ModelError::TargetNotCompiled {
+                trigger: trigger.name.clone(),
+                kind: destination.kind.as_str(),
+            });
         }
-        let state_machine_arn = match &trigger.target {
-            Target::StepFunctions(StateMachine::Definition(_)) => {
-                place.state_machine_arn(&deployment.state_machine(&trigger.name))
-            }
-            Target::StepFunctions(StateMachine::Arn(arn)) => arn.clone(),
-            _ => return Err(unsupported("targets other than Step Functions")),
-        };
         let condition = trigger.condition.as_ref().map(|policy| {
             FilterPolicy::parse(policy, Scope::Body).map_err(|problems| ModelError::Condition {
                 trigger: trigger.name.clone(),
@@ -124,10 +159,15 @@ impl CompiledTrigger {
             InputTemplate::parse(template)
                 .map_err(|source| ModelError::Input { trigger: trigger.name.clone(), source })
         });
+        let gather = GatherRules::compile(&trigger).map_err(|error| ModelError::Gather {
+            trigger: trigger.name.clone(),
+            problem: error.to_string(),
+        })?;
         Ok(Self {
             condition: condition.transpose()?,
+            gather,
             input: input.transpose()?,
-            state_machine_arn,
+            destination,
             trigger,
         })
     }

@@ -4,9 +4,7 @@
 use bellwire_ledger::{Cause, Start};
 use bellwire_schema::context::RUN_CONTEXT_KEY;
 use bellwire_schema::dead_letter::DeadReason;
-use bellwire_schema::limits::{
-    HOP_MAX, STEP_FUNCTIONS_INPUT_BYTES_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX,
-};
+use bellwire_schema::limits::HOP_MAX;
 use bellwire_schema::{Envelope, EventContext, RunContext, StartKey};
 use serde_json::{Map, Value};
 use serde_json_path::JsonPath;
@@ -49,16 +47,17 @@ pub fn plan_start(
         event: context.clone(),
     };
     let input = input_of(trigger, event, &run_context)?;
-    let name = execution_name(&rules.name, &start_key);
+    let name = start_key.run_name(&rules.name);
     Ok(Start {
-        run_arn: execution_arn(&trigger.state_machine_arn, &name),
-        target: trigger.state_machine_arn.clone(),
+        run_arn: trigger.destination.run_arn(&name),
+        target: trigger.destination.arn.clone(),
         trigger: rules.name.clone(),
         stage: rules.stage,
         dataset: event.dataset.clone(),
         name,
         input,
         expected_duration_s: rules.expected_duration_s,
+        details: trigger.destination.details(event),
         cause: Cause::of(event),
         context,
         start_key,
@@ -94,30 +93,16 @@ fn input_of(
 ) -> Result<String, PlanError> {
     let event = event.to_value();
     let mut input = match &trigger.input {
-        None => event.as_object().cloned().unwrap_or_default(),
+        None => trigger.destination.default_input(&event),
         Some(template) => template.render(&event)?,
     };
-    let run_context = serde_json::to_value(run_context).expect("a run's context is plain JSON");
-    input.insert(RUN_CONTEXT_KEY.to_owned(), run_context);
-    let input = Value::Object(input).to_string();
-    if input.len() > STEP_FUNCTIONS_INPUT_BYTES_MAX {
-        return Err(PlanError::InputTooLarge { bytes: input.len() });
+    if trigger.destination.has_context_in_input() {
+        let context = serde_json::to_value(run_context).expect("a run's context is plain JSON");
+        input.insert(RUN_CONTEXT_KEY.to_owned(), context);
     }
-    Ok(input)
-}
-
-/// `<trigger>-<start key>`, the trigger's name cut where both would be too long.
-/// A trigger's name has only characters that Step Functions allows.
-fn execution_name(trigger: &str, start_key: &StartKey) -> String {
-    let room = STEP_FUNCTIONS_NAME_CHARS_MAX - start_key.as_str().len() - 1;
-    let trigger: String = trigger.chars().take(room).collect();
-    format!("{trigger}-{start_key}")
-}
-
-/// An execution's ARN follows from its machine's and its name.
-fn execution_arn(state_machine_arn: &str, name: &str) -> Option<String> {
-    let (before, machine) = state_machine_arn.split_once(":stateMachine:")?;
-    Some(format!("{before}:execution:{machine}:{name}"))
+    let text = serde_json::to_string(&input).expect("an input is plain JSON");
+    trigger.destination.check(&input, &text)?;
+    Ok(text)
 }
 
 /// A start that cannot be planned, now or later.
@@ -139,13 +124,25 @@ pub enum PlanError {
         /// How many.
         hop: u32,
     },
-    /// The input is larger than Step Functions takes.
+    /// The input is larger than the target takes.
     #[error(
-        "the input is {bytes} bytes, and Step Functions takes {STEP_FUNCTIONS_INPUT_BYTES_MAX}; let `input` pick what the run needs"
+        "the input is {bytes} bytes, and `{kind}` takes {bytes_max}; let `input` pick what the run needs"
     )]
     InputTooLarge {
         /// Its size.
         bytes: usize,
+        /// The most that the target takes.
+        bytes_max: usize,
+        /// The target's kind, by its key in the workflow file.
+        kind: &'static str,
+    },
+    /// A field of the input cannot be a parameter of a pipeline.
+    #[error("input `{field}`: it {problem}")]
+    NoParameter {
+        /// The field of the input, as a JSON Pointer.
+        field: String,
+        /// What is wrong.
+        problem: String,
     },
 }
 
@@ -154,7 +151,7 @@ impl PlanError {
     #[must_use]
     pub const fn reason(&self) -> DeadReason {
         match self {
-            Self::NothingFound { .. } => DeadReason::InvalidInput,
+            Self::NothingFound { .. } | Self::NoParameter { .. } => DeadReason::InvalidInput,
             Self::HopLimit { .. } => DeadReason::HopLimit,
             Self::InputTooLarge { .. } => DeadReason::TooLarge,
         }
@@ -292,11 +289,13 @@ fn render_fields(
 
 #[cfg(test)]
 mod tests {
+    use bellwire_schema::limits::{STEP_FUNCTIONS_INPUT_BYTES_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX};
     use bellwire_schema::workflow::{Guards, StateMachine, Target, Trigger, WhenHeld};
     use bellwire_schema::{Deployment, Place, Stage};
     use serde_json::json;
 
     use super::*;
+    use crate::destination::Destination;
 
     fn model(input: Option<Value>) -> Model {
         let trigger = Trigger {
@@ -316,15 +315,18 @@ mod tests {
             expected_duration_s: 60,
         };
         let place = Place::new("eu-west-1", "123456789012");
+        let deployment = Deployment::new("wine", None);
         Model {
-            deployment: Deployment::new("wine", None),
+            deployment: deployment.clone(),
             triggers: vec![CompiledTrigger {
                 condition: None,
+                gather: None,
                 input: input.map(|template| InputTemplate::parse(&template).unwrap()),
-                state_machine_arn: place.state_machine_arn("wine-train"),
+                destination: Destination::of(&trigger.target, &deployment, &place, "train", 60),
                 trigger,
             }],
             place,
+            sources: Vec::new(),
             topic_kind: bellwire_schema::workflow::TopicKind::Standard,
             retention_days: 400,
             claim_check: None,
@@ -361,7 +363,7 @@ mod tests {
             start.run_arn.unwrap(),
             format!("arn:aws:states:eu-west-1:123456789012:execution:wine-train:{}", start.name)
         );
-        let long = execution_name(&"t".repeat(200), &start.start_key);
+        let long = start.start_key.run_name(&"t".repeat(200));
         assert_eq!(long.len(), STEP_FUNCTIONS_NAME_CHARS_MAX);
     }
 

@@ -2,7 +2,9 @@
 //! finished is repeated; a run past its expected end is asked for, and the
 //! completion that never came is published, with the id it would have had.
 
-use bellwire_ledger::{DUE_SHARDS, End, Start, StartRow, State};
+use std::time::{Duration, Instant};
+
+use bellwire_ledger::{ClaimOutcome, DUE_SHARDS, End, Start, StartRow, State};
 use bellwire_telemetry::{mark_failed, set_parent};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
@@ -10,7 +12,7 @@ use tracing::{Instrument as _, Span, error, info, info_span, warn};
 use crate::decode::Delivery;
 use crate::handler::{Handler, HandlerError, Moment};
 use crate::matching::EndedRun;
-use crate::start::RunState;
+use crate::start::{Attempt, RunState};
 
 /// Rows that one sweep takes from a shard; the next takes the next.
 const ROWS_PER_SHARD_MAX: i32 = 50;
@@ -34,11 +36,11 @@ impl Handler {
         // Rows are looked at in real time, whatever moment the sweep was asked to be at.
         let begun = Timestamp::now();
         let budget = moment.deadline.duration_since(moment.now) - RESERVE;
-        for shard in 0..DUE_SHARDS {
+        'starts: for shard in 0..DUE_SHARDS {
             for row in self.ledger.due(shard, moment.now, ROWS_PER_SHARD_MAX).await? {
                 if Timestamp::now().duration_since(begun) > budget {
                     warn!("the sweep ran out of time; the next goes on");
-                    return Ok(());
+                    break 'starts;
                 }
                 match row {
                     Ok(row) => self.look_at(&row, moment.now).await?,
@@ -46,7 +48,8 @@ impl Handler {
                 }
             }
         }
-        Ok(())
+        let left = Duration::try_from(budget - Timestamp::now().duration_since(begun));
+        self.sweep_windows(moment.now, Instant::now() + left.unwrap_or_default()).await
     }
 
     async fn look_at(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {
@@ -67,26 +70,37 @@ impl Handler {
     async fn mend(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {
         let start = &row.start;
         let Some(run_arn) = start.run_arn.as_deref().filter(|_| row.state == State::Started) else {
-            info!(trigger = start.trigger, id = start.cause.id, "unfinished start repeated");
-            return self.start_or_refuse(start, &delivery_of(start), now).await;
+            return self.repeat(row, now).await;
         };
-        let ended = match self.step_functions.state_of(start, run_arn).await? {
+        let ended = match self.targets.state_of(start, run_arn).await? {
             RunState::Running => return Ok(()),
             RunState::Ended(ended) => ended.to_envelope(&row.completion_origin()),
             RunState::Unknown => {
-                let cause = Some("Step Functions does not know the execution any more".to_owned());
+                let cause = Some("AWS does not know the run any more".to_owned());
                 let end = End { status: "UNKNOWN".to_owned(), cause, ..End::default() };
                 warn!(trigger = start.trigger, run = run_arn, "run is gone: its start is closed");
                 return Ok(self.ledger.close(&start.start_key, State::Failed, &end).await?);
             }
         };
         let closing = EndedRun::of(&ended);
-        self.announce(ended).await?;
+        self.announce_or_refuse(ended, &start.trigger, now).await?;
         info!(trigger = start.trigger, run = run_arn, "lost completion published");
         if let Some(EndedRun { state, end, .. }) = closing {
             self.ledger.close(&start.start_key, state, &end).await?;
         }
         Ok(())
+    }
+
+    /// Repeats a start that nobody finished, as it was claimed. One that is leased is
+    /// left to its holder as long as the lease lasts.
+    async fn repeat(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {
+        let (start, attempt) = match self.ledger.take_over(row, now).await? {
+            ClaimOutcome::Claimed | ClaimOutcome::Unfinished(_) => (&row.start, Attempt::Claimed),
+            ClaimOutcome::TakenOver(_) => (&row.start, Attempt::TakenOver),
+            ClaimOutcome::Leased { .. } | ClaimOutcome::Known(_) => return Ok(()),
+        };
+        info!(trigger = start.trigger, id = start.cause.id, "unfinished start repeated");
+        self.start_or_refuse(start, attempt, &delivery_of(start), now).await
     }
 }
 

@@ -4,10 +4,11 @@
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::limits::STARTS_PER_DAY_DEFAULT;
 use bellwire_schema::workflow::{
-    Guards, Protocol, Source, SourceKind, Subscriber, Target, Trigger, Via, Workflow,
+    Guards, Protocol, Source, SourceKind, Subscriber, Trigger, Via, Workflow,
 };
 
 use crate::desired::function_references;
+use crate::gather;
 use crate::inputs::Inputs;
 use crate::problem::{Problem, Problems};
 use crate::pushdown;
@@ -25,8 +26,10 @@ pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), 
     problems.extend(workflow.sources.iter().filter_map(source));
     problems.extend(workflow.subscribers.iter().filter_map(|one| subscriber(owner, one)));
     problems.extend(workflow.triggers.iter().flat_map(trigger));
+    problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, one)));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
+    problems.extend(gather::problems(workflow));
     Problems::none_of(problems)
 }
 
@@ -60,22 +63,26 @@ fn trigger(trigger: &Trigger) -> Vec<Problem> {
     let Guards { cooldown_s, max_concurrent, max_starts_per_day, when_held: _ } = &trigger.guards;
     // The reader sets this one where the file does not.
     let is_daily_set = max_starts_per_day.is_some_and(|starts| starts != STARTS_PER_DAY_DEFAULT);
-    let target = match &trigger.target {
-        Target::StepFunctions(_) => None,
-        Target::SagemakerPipeline(_) => Some("`sagemaker-pipeline`"),
-        Target::Batch(_) => Some("`batch`"),
-        Target::Lambda(_) => Some("`lambda`"),
-        Target::Sns(_) => Some("`sns`"),
-        Target::Sqs(_) => Some("`sqs`"),
-    };
     let causes = [
-        trigger.gather.as_ref().map(|_| "`gather`".to_owned()),
         cooldown_s.map(|_| "guard `cooldown`".to_owned()),
         max_concurrent.map(|_| "guard `max_concurrent`".to_owned()),
         is_daily_set.then(|| "guard `max_starts_per_day`".to_owned()),
-        target.map(|target| format!("`start` of {target}")),
     ];
     causes.into_iter().flatten().map(|cause| Problem::new(&place, cause, LATER)).collect()
+}
+
+/// The handler calls the services of its own region.
+fn target_elsewhere(owner: &Owner, trigger: &Trigger) -> Option<Problem> {
+    let Owner { deployment, place } = owner;
+    let arns = [
+        Some(trigger.target.arn(deployment, place, &trigger.name)),
+        trigger.target.job_definition_arn(place),
+    ];
+    let is_elsewhere = |arn: &String| arn.split(':').nth(3) != Some(place.region.as_str());
+    let arn = arns.into_iter().flatten().find(is_elsewhere)?;
+    let cause = format!("{arn} is not in {}", place.region);
+    let remedy = "start something of this region, which may reach the other one itself";
+    Some(Problem::new(format!("trigger \"{}\"", trigger.name), cause, remedy))
 }
 
 fn references(workflow: &Workflow, inputs: &Inputs) -> Vec<Problem> {

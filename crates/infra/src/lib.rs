@@ -29,6 +29,7 @@ pub mod diff;
 mod display;
 mod error;
 mod foreign;
+mod gather;
 pub mod inputs;
 mod kind;
 mod lease;
@@ -40,6 +41,7 @@ mod problem;
 mod provisioner;
 pub mod pushdown;
 pub mod resource;
+mod targets;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -9,7 +9,9 @@ use bellwire_schema::workflow::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::gather;
 use crate::resource::Owner;
+use crate::targets;
 
 const VERSION: &str = "2012-10-17";
 
@@ -85,7 +87,7 @@ pub(crate) fn actions(document: &Value) -> usize {
     actions.map(|action| action.to_string()).collect::<BTreeSet<_>>().len()
 }
 
-fn allow(sid: &str, actions: &[&str], resources: &[String]) -> Value {
+pub(crate) fn allow(sid: &str, actions: &[&str], resources: &[String]) -> Value {
     json!({"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources})
 }
 
@@ -341,7 +343,7 @@ fn read_claims(owner: &Owner, check: &ClaimCheck) -> [Value; 2] {
 
 /// What the handler calls.
 #[must_use]
-pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) -> Value {
+pub fn handler(owner: &Owner, workflow: &Workflow) -> Value {
     let Owner { deployment, place } = owner;
     let table = place.table_arn(&deployment.ledger_table());
     let indexes = [BY_DUE_INDEX, BY_RUN_INDEX].map(|index| format!("{table}/index/{index}"));
@@ -357,14 +359,7 @@ pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) ->
         ),
         allow("Quarantine", &["sqs:SendMessage"], &[place.queue_arn(&deployment.dead_queue())]),
     ];
-    if !state_machines.is_empty() {
-        let executions: Vec<String> = state_machines
-            .iter()
-            .map(|arn| format!("{}:*", arn.replacen(":stateMachine:", ":execution:", 1)))
-            .collect();
-        statements.push(allow("Start", &["states:StartExecution"], state_machines));
-        statements.push(allow("AskAfterRuns", &["states:DescribeExecution"], &executions));
-    }
+    statements.extend(targets::statements(owner, workflow));
     if workflow.handler.delivery == Delivery::Queued {
         // What Lambda calls for it. Source: AWS Lambda developer guide, "Creating and
         // configuring an Amazon SQS event source mapping", on the execution role.
@@ -375,6 +370,7 @@ pub fn handler(owner: &Owner, workflow: &Workflow, state_machines: &[String]) ->
     if let Some(check) = &workflow.claim_check {
         statements.extend(read_claims(owner, check));
     }
+    statements.extend(gather::statements(owner, workflow));
     statements.extend(use_topic_key(owner, workflow));
     document(&statements)
 }
@@ -415,11 +411,13 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
         .sources
         .iter()
         .filter_map(|source| match &source.kind {
-            SourceKind::S3(s3) if s3.context == ContextFrom::Metadata => {
-                let keys = format!("{}*{}", s3.prefix, s3.suffix);
-                Some(format!("{}/{keys}", place.bucket_arn(&s3.bucket)))
-            }
+            SourceKind::S3(s3) if s3.context == ContextFrom::Metadata => Some(s3),
             _ => None,
+        })
+        .flat_map(|s3| {
+            let names = workflow.hidden_markers(s3).into_iter().chain([s3.suffix.as_str()]);
+            let bucket = place.bucket_arn(&s3.bucket);
+            names.map(|name| format!("{bucket}/{}*{name}", s3.prefix)).collect::<Vec<_>>()
         })
         .collect();
     if !objects.is_empty() {

@@ -14,6 +14,7 @@ use crate::desired::desired;
 use crate::diff::{destruction, diff};
 use crate::error::CallError;
 use crate::foreign;
+use crate::gather;
 use crate::inputs::{Code, Inputs};
 use crate::kind::queue;
 use crate::observe::{Observation, observe};
@@ -83,7 +84,9 @@ impl Provisioner {
         Problems::none_of(foreign::check(&self.aws, &self.owner, &self.workflow).await?)?;
         let desired = desired(&self.owner, &self.workflow, inputs);
         let observation = observe(&self.aws, &self.owner, &desired).await?;
-        Ok(diff(&self.owner, &desired, &observation)?)
+        let mut plan = diff(&self.owner, &desired, &observation)?;
+        plan.notes.extend(gather::notes(&self.owner, &self.workflow));
+        Ok(plan)
     }
 
     /// What has to be done so that nothing of ours is left, but for data that

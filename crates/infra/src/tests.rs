@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bellwire_schema::fifo::is_fifo;
 use bellwire_schema::workflow::{
-    ClaimCheck, CompletionSource, Delivery, Protocol, PublisherRun, Source, SourceKind, Subscriber,
-    TopicKind, Workflow,
+    BatchTarget, ClaimCheck, CompletionSource, Delivery, Protocol, PublisherRun, Source,
+    SourceKind, Subscriber, Target, TopicKind, Trigger, Workflow,
 };
 use bellwire_schema::{EventType, Stage};
 use proptest::prelude::*;
@@ -347,7 +347,7 @@ fn each_source_of_completions_has_its_events_and_no_others() {
         "detail": {"jobQueue": [queue], "status": ["SUCCEEDED", "FAILED"]},
     });
     assert_eq!(patterns["wine-gpu"], expected);
-    let ends = json!(["Succeeded", "Failed", "Stopped"]);
+    let ends = json!(["Succeeded", "Failed", "Stopped", "CompletedWithFailures"]);
     let abalone = &patterns["wine-abalone"];
     assert_eq!(abalone["detail"]["currentPipelineExecutionStatus"], ends);
     assert!(abalone.get("$or").is_none(), "an ARN is no prefix of jobs: {abalone}");
@@ -472,13 +472,126 @@ fn the_work_queue_is_the_handler_s_alone() {
     assert_eq!(found, 3);
 }
 
+/// A workflow that starts one of everything.
+fn starting_everything() -> Workflow {
+    let batch = |job_definition: &str| {
+        let (job_queue, job_definition) = ("gpu".to_owned(), job_definition.to_owned());
+        Target::Batch(BatchTarget { job_queue, job_definition })
+    };
+    let arn = |text: &str| format!("arn:aws:{text}");
+    let targets = [
+        ("fit", Target::SagemakerPipeline("Fit-Wine".to_owned())),
+        ("score", batch("score:3")),
+        ("rank", batch("rank")),
+        ("notify", Target::Lambda("notify:live".to_owned())),
+        ("tell", Target::Sns(arn("sns:eu-west-1:999999999999:other"))),
+        ("send", Target::Sqs(arn("sqs:eu-west-1:999999999999:other"))),
+    ];
+    let mut workflow = queued(TopicKind::Standard);
+    workflow.triggers.extend(
+        targets.map(|(name, target)| Trigger { target, ..crate::testing::trigger(name, "none") }),
+    );
+    workflow
+}
+
+#[test]
+fn the_handler_may_start_what_triggers_name_and_ask_after_that_and_nothing_else() {
+    let workflow = starting_everything();
+    check(&owner(), &workflow, &inputs()).unwrap_or_else(|problems| panic!("{problems}"));
+    let statements = |workflow: &Workflow| -> Vec<Value> {
+        let policy = crate::policy::handler(&owner(), workflow);
+        policy["Statement"].as_array().expect("statements").clone()
+    };
+    let without = statements(&queued(TopicKind::Standard));
+    let added: BTreeMap<String, Value> = statements(&workflow)
+        .into_iter()
+        .filter(|statement| !without.contains(statement))
+        .map(|one| (one["Sid"].to_string(), json!([one["Action"], one["Resource"]])))
+        .collect();
+    let (place, batch) = ("eu-west-1:123456789012", "arn:aws:batch:eu-west-1:123456789012");
+    let pipeline = |name: &str| format!("arn:aws:sagemaker:{place}:pipeline/{name}");
+    let expected = json!({
+        "\"StartPipelines\"": [
+            "sagemaker:StartPipelineExecution", [pipeline("Fit-Wine"), pipeline("fit-wine")],
+        ],
+        "\"AskAfterPipelines\"": ["sagemaker:DescribePipelineExecution", [
+            pipeline("Fit-Wine/execution/*"), pipeline("fit-wine/execution/*"),
+        ]],
+        "\"SubmitJobs\"": ["batch:SubmitJob", [
+            format!("{batch}:job-definition/rank"), format!("{batch}:job-definition/rank:*"),
+            format!("{batch}:job-definition/score:3"), format!("{batch}:job-queue/gpu"),
+        ]],
+        "\"FindJobs\"": [["batch:DescribeJobs", "batch:ListJobs"], "*"],
+        "\"InvokeFunctions\"": [
+            "lambda:InvokeFunction", format!("arn:aws:lambda:{place}:function:notify:live"),
+        ],
+        "\"PublishToOthers\"": ["sns:Publish", "arn:aws:sns:eu-west-1:999999999999:other"],
+        "\"SendToOthers\"": ["sqs:SendMessage", "arn:aws:sqs:eu-west-1:999999999999:other"],
+    });
+    assert_eq!(json!(added), expected);
+}
+
+#[test]
+fn the_ends_of_what_triggers_start_come_without_a_source() {
+    let rules = |workflow: &Workflow| -> BTreeMap<String, Value> {
+        let desired = desired_of(workflow, &inputs());
+        let admitted = desired.iter().filter_map(|one| match &one.properties {
+            Properties::Queue(queue) => Some(queue.policy.to_string()),
+            _ => None,
+        });
+        let admitted: String = admitted.collect();
+        let rules = desired.into_iter().filter_map(|resource| match resource.properties {
+            Properties::Rule(rule) if rule.name.starts_with("wine-runs-") => {
+                assert!(admitted.contains(&rule.arn), "{} may not fill the queue", rule.name);
+                Some((rule.name, rule.pattern))
+            }
+            _ => None,
+        });
+        rules.collect()
+    };
+    let mut workflow = starting_everything();
+    // A second trigger of one pipeline hears by the first one's rule.
+    let twin = Trigger {
+        target: Target::SagemakerPipeline("fit-wine".to_owned()),
+        ..crate::testing::trigger("fit-again", "none")
+    };
+    workflow.triggers.push(twin);
+    let own = rules(&workflow);
+    let names: Vec<&str> = own.keys().map(String::as_str).collect();
+    assert_eq!(names, ["wine-runs-fit", "wine-runs-rank", "wine-runs-score"]);
+    assert_eq!(
+        own["wine-runs-score"],
+        json!({
+            "source": ["aws.batch"],
+            "detail-type": ["Batch Job State Change"],
+            "detail": {
+                "jobName": [{"prefix": "score-"}],
+                "jobQueue": ["arn:aws:batch:eu-west-1:123456789012:job-queue/gpu"],
+                "status": ["SUCCEEDED", "FAILED"],
+            },
+        })
+    );
+    let pipelines = &own["wine-runs-fit"]["detail"]["pipelineArn"];
+    assert_eq!(pipelines.as_array().map(Vec::len), Some(2), "in either case: {pipelines}");
+
+    // What a source watches needs no rule of its own.
+    let watched = |name: &str, kind: fn(CompletionSource) -> SourceKind, resource: &str| Source {
+        name: name.to_owned(),
+        dataset: None,
+        kind: kind(CompletionSource { resource: resource.to_owned(), stage: Stage::Training }),
+    };
+    workflow.sources.push(watched("gpu", SourceKind::Batch, "gpu"));
+    workflow.sources.push(watched("fits", SourceKind::Sagemaker, "FIT-WINE"));
+    assert_eq!(rules(&workflow), BTreeMap::new());
+}
+
 #[test]
 fn everything_in_the_way_is_said_at_once() {
     let (mut workflow, inputs) = (workflow(), inputs());
     workflow.functions[0].name = "train".to_owned();
     workflow.triggers[0].guards.max_concurrent = Some(1);
     workflow.triggers[1].target =
-        bellwire_schema::workflow::Target::Lambda("other-function".to_owned());
+        Target::Lambda("arn:aws:lambda:us-east-1:123456789012:function:other".to_owned());
     let problems = check(&owner(), &workflow, &inputs).expect_err("not in this version");
     insta::assert_snapshot!("problems", problems);
 }

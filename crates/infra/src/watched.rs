@@ -1,15 +1,23 @@
 //! The EventBridge patterns of the runs whose ends a workflow hears of: narrowed to
 //! what it names, and to ends. Pure.
 
+use std::collections::BTreeSet;
+
 use bellwire_schema::Place;
-use bellwire_schema::completion::Watch;
-use bellwire_schema::workflow::SourceKind;
+use bellwire_schema::completion::{RunResource, Watch};
+use bellwire_schema::id::run_name_prefix;
+use bellwire_schema::workflow::{SourceKind, TargetKind, Workflow};
 use serde_json::{Value, json};
+
+use crate::resource::Owner;
 
 /// Jobs of SageMaker, by what their events call them.
 const JOBS: [&str; 3] = ["Training", "Processing", "Transform"];
 /// How jobs of SageMaker end, in its words.
 const JOB_ENDS: [&str; 3] = ["Completed", "Failed", "Stopped"];
+
+/// How executions of pipelines end.
+const PIPELINE_ENDS: [&str; 4] = ["Succeeded", "Failed", "Stopped", "CompletedWithFailures"];
 
 /// The pattern of executions of state machines that ended. Source: AWS Step Functions
 /// developer guide, "Automating Step Functions event delivery with EventBridge".
@@ -35,14 +43,50 @@ pub(crate) fn pattern(source: &SourceKind, place: &Place) -> Option<Value> {
         return None;
     }
     let aws = if matches!(source, SourceKind::Batch(_)) { "aws.batch" } else { "aws.sagemaker" };
-    let mut pattern = match <[Value; 1]>::try_from(alternatives(&Watch::of(source, place))) {
+    Some(of_source(aws, alternatives(&Watch::of(source, place))))
+}
+
+fn of_source(aws: &str, alternatives: Vec<Value>) -> Value {
+    let mut pattern = match <[Value; 1]>::try_from(alternatives) {
         Ok([only]) => only,
         // Source: Amazon EventBridge user guide, "Comparison operators for use in event
         // patterns", "Or (multiple fields)".
         Err(alternatives) => json!({"$or": alternatives}),
     };
     pattern["source"] = json!([aws]);
-    Some(pattern)
+    pattern
+}
+
+/// The patterns of the pipelines and jobs that triggers start, and that no source
+/// watches: each with the trigger that its rule is named after.
+#[must_use]
+pub(crate) fn own_runs(owner: &Owner, workflow: &Workflow) -> Vec<(String, Value)> {
+    let Owner { deployment, place } = owner;
+    let by_sources: Vec<Watch> =
+        workflow.sources.iter().flat_map(|source| Watch::of(&source.kind, place)).collect();
+    let is_watched = |run: &RunResource| by_sources.iter().any(|watch| watch.is_of(run));
+    let (mut patterns, mut pipelines) = (Vec::new(), BTreeSet::new());
+    for trigger in &workflow.triggers {
+        let arn = trigger.target.arn(deployment, place, &trigger.name);
+        let pattern = match trigger.target.kind() {
+            TargetKind::SagemakerPipeline if !is_watched(&RunResource::Pipeline(arn.clone())) => {
+                // Several triggers may start one pipeline.
+                if !pipelines.insert(arn.to_ascii_lowercase()) {
+                    continue;
+                }
+                of_source("aws.sagemaker", of_watch(&Watch::Pipeline(arn)))
+            }
+            TargetKind::Batch if !is_watched(&RunResource::JobQueue(arn.clone())) => {
+                // A queue has jobs of anybody's; ours are told by their names.
+                let mut pattern = of_source("aws.batch", of_watch(&Watch::JobQueue(arn)));
+                pattern["detail"]["jobName"] = json!([{"prefix": run_name_prefix(&trigger.name)}]);
+                pattern
+            }
+            _ => continue,
+        };
+        patterns.push((trigger.name.clone(), pattern));
+    }
+    patterns
 }
 
 fn alternatives(watches: &[Watch]) -> Vec<Value> {
@@ -63,7 +107,7 @@ fn of_watch(watch: &Watch) -> Vec<Value> {
                 "detail-type": ["SageMaker Model Building Pipeline Execution Status Change"],
                 "detail": {
                     "pipelineArn": arns,
-                    "currentPipelineExecutionStatus": ["Succeeded", "Failed", "Stopped"],
+                    "currentPipelineExecutionStatus": PIPELINE_ENDS,
                 },
             })]
         }

@@ -49,6 +49,33 @@ pub enum LedgerError {
     },
 }
 
+/// What DynamoDB answers to `PutItem`, `UpdateItem` and `Query`, beside
+/// `ConditionalCheckFailedException`, which is an answer and no failure. Source: Amazon
+/// DynamoDB API reference, the three calls and "Common errors"; Amazon DynamoDB developer
+/// guide, "Error handling with DynamoDB".
+const NO_TABLE: [&str; 1] = ["ResourceNotFoundException"];
+const DENIED: [&str; 6] = [
+    "AccessDeniedException",
+    "ExpiredTokenException",
+    "IncompleteSignatureException",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "UnrecognizedClientException",
+];
+const REFUSED: [&str; 3] =
+    ["ItemCollectionSizeLimitExceededException", "SerializationException", "ValidationException"];
+#[cfg(test)]
+const PASSING: [&str; 8] = [
+    "InternalServerError",
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "ReplicatedWriteConflictException",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "ThrottlingException",
+    "TransactionConflictException",
+];
+
 impl LedgerError {
     /// Whether the same call may succeed later.
     ///
@@ -72,14 +99,41 @@ impl LedgerError {
             None => DisplayErrorContext(error).to_string(),
         };
         match error.code() {
-            Some("ResourceNotFoundException") => Self::NoTable { table },
-            Some("AccessDeniedException" | "UnrecognizedClientException") => {
-                Self::Denied { operation, table, message }
-            }
-            Some("ValidationException" | "ItemCollectionSizeLimitExceededException") => {
-                Self::Refused { operation, table, message }
-            }
+            Some(code) if NO_TABLE.contains(&code) => Self::NoTable { table },
+            Some(code) if DENIED.contains(&code) => Self::Denied { operation, table, message },
+            Some(code) if REFUSED.contains(&code) => Self::Refused { operation, table, message },
+            // Those of `PASSING`, those that nobody knew of, and no answer at all.
             _ => Self::Unavailable { operation, table, message },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aws_sdk_dynamodb::error::{ErrorMetadata, SdkError};
+    use aws_sdk_dynamodb::operation::put_item::PutItemError;
+
+    use super::*;
+
+    #[test]
+    fn every_error_of_dynamodb_is_told_apart() {
+        let of = |code: &str| {
+            let metadata = ErrorMetadata::builder().code(code).message("m").build();
+            let error = SdkError::service_error(PutItemError::generic(metadata), ());
+            LedgerError::of("PutItem", "wine-ledger", &error)
+        };
+        let mut all = BTreeSet::new();
+        for code in REFUSED {
+            assert!(!of(code).is_retryable(), "{code}");
+        }
+        for code in NO_TABLE.iter().chain(&DENIED).chain(&PASSING).chain(&["BrandNew"]) {
+            assert!(of(code).is_retryable(), "{code}");
+        }
+        for code in NO_TABLE.iter().chain(&DENIED).chain(&REFUSED).chain(&PASSING) {
+            assert!(all.insert(*code), "{code} is there twice");
+        }
+        assert!(matches!(of(DENIED[0]), LedgerError::Denied { .. }));
     }
 }

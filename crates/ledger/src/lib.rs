@@ -3,16 +3,30 @@
 //!
 //! A claim fixes the start's name and its whole input under its key, so that
 //! whoever comes second repeats exactly that start, and the target itself
-//! refuses it.
+//! refuses it. Where a target refuses nothing, a lease lets one claimant at a time
+//! make the start.
+//!
+//! Where a trigger gathers, the table holds its windows too: a row for each event
+//! that was gathered, a few gates through which they come, and a row for each
+//! window that was closed.
 
 mod definition;
 mod error;
+mod lease;
 mod row;
 mod table;
+mod window;
+mod window_due;
+mod window_table;
 
 pub use definition::{EXPIRY_ATTRIBUTE, INDEXES, KEY, create_table_request};
 pub use error::LedgerError;
-pub use row::{Cause, End, Start, StartRow, State};
+pub use lease::CLOCK_SKEW_MAX_S;
+pub use row::{Cause, End, Start, StartRow, State, TargetDetails};
 pub use table::{
     BY_DAY_INDEX, BY_DUE_INDEX, BY_RUN_INDEX, ClaimOutcome, DAY_SHARDS, DUE_SHARDS, Ledger,
+};
+pub use window::{
+    Admission, Admitted, ClosedWindow, DueWindow, Fate, GATE_MARGIN, Gate, Member, MemberPage,
+    MemberRow, Outcome, Previous, Progress, Refusal, Room, WINDOW_DUE_SHARDS, Window,
 };

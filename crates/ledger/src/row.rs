@@ -29,10 +29,34 @@ pub struct Start {
     pub run_arn: Option<String>,
     /// How long the run may be expected to take, in seconds.
     pub expected_duration_s: u64,
+    /// What only some kinds of targets need.
+    #[serde(default, skip_serializing_if = "TargetDetails::is_empty")]
+    pub details: TargetDetails,
     /// The event that starts it.
     pub cause: Cause,
     /// What every event of the run inherits.
     pub context: EventContext,
+}
+
+/// What some kinds of targets need of a start, beside their ARN.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetDetails {
+    /// Of a target without name or token: for how long, in seconds, who claims the
+    /// start or takes it over is the only one who may make it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_s: Option<u32>,
+    /// Of AWS Batch: the job definition's ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_definition: Option<String>,
+    /// Of a FIFO topic or queue: the message's group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_group: Option<String>,
+}
+
+impl TargetDetails {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The event that started a run.
@@ -74,6 +98,8 @@ pub enum State {
     Claimed,
     /// The target has accepted it.
     Started,
+    /// The target has accepted it, and tells nothing more of it.
+    Accepted,
     /// The run ended well.
     Completed,
     /// The run failed, timed out or was aborted.
@@ -89,6 +115,7 @@ impl State {
         match self {
             Self::Claimed => "claimed",
             Self::Started => "started",
+            Self::Accepted => "accepted",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Refused => "refused",
@@ -111,6 +138,9 @@ pub struct StartRow {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
+    /// Until when nobody else may make the start, where it is leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<Timestamp>,
 }
 
 impl StartRow {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::LedgerError;
+use crate::lease::{LEASE_ATTRIBUTE, lease_end};
 use crate::row::{End, Start, StartRow, State};
 
 /// The index whose hash key is `run_arn`.
@@ -35,6 +36,14 @@ pub enum ClaimOutcome {
     Claimed,
     /// A claim whose start was never recorded: it is to be repeated as it stands there.
     Unfinished(Box<StartRow>),
+    /// The same, of a target that would not refuse a second start. Its lease was over
+    /// and is the caller's now, who looks for what was started before.
+    TakenOver(Box<StartRow>),
+    /// The same, and somebody else's lease on it lasts: the start is not to be touched.
+    Leased {
+        /// Until when.
+        until: Timestamp,
+    },
     /// A start that is known: there is nothing to do.
     Known(Box<StartRow>),
 }
@@ -42,12 +51,12 @@ pub enum ClaimOutcome {
 /// The ledger's table.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    client: Client,
-    table: String,
-    retention_days: u32,
+    pub(crate) client: Client,
+    pub(crate) table: String,
+    pub(crate) retention_days: u32,
 }
 
-type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
 impl Ledger {
     /// A ledger in a table, whose rows live for so many days.
@@ -58,8 +67,8 @@ impl Ledger {
 
     /// Claims a start: of all who claim one key, one is told [`ClaimOutcome::Claimed`].
     ///
-    /// One conditional write. A row past its expiry counts as gone, whenever
-    /// DynamoDB gets round to deleting it.
+    /// One conditional write, and a second where a lease that is over is taken over. A
+    /// row past its expiry counts as gone, whenever DynamoDB gets round to deleting it.
     ///
     /// # Errors
     ///
@@ -72,6 +81,7 @@ impl Ledger {
             claimed_at: now,
             started_at: None,
             end: None,
+            lease_until: None,
         };
         let result = self
             .client
@@ -97,10 +107,10 @@ impl Ledger {
         match taken {
             Some(Some(item)) => {
                 let row = Box::new(self.row_of(item)?);
-                Ok(match row.state {
-                    State::Claimed => ClaimOutcome::Unfinished(row),
-                    _ => ClaimOutcome::Known(row),
-                })
+                match row.state {
+                    State::Claimed => self.unfinished(row, now).await,
+                    _ => Ok(ClaimOutcome::Known(row)),
+                }
             }
             Some(None) => Err(self.bad_row("the refused claim returned no row")),
             None => Err(LedgerError::of("PutItem", &self.table, &error)),
@@ -138,6 +148,37 @@ impl Ledger {
             .expression_attribute_values(":started_at", text(&started_at.to_string()))
             .expression_attribute_values(":run_arn", text(run_arn))
             .expression_attribute_values(":due_at", number(due_at));
+        self.settled(update.send().await)
+    }
+
+    /// Records that a target accepted a start of which it will tell nothing more:
+    /// nothing of it is due. A row that has gone further stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails.
+    pub async fn record_accepted(
+        &self,
+        start_key: &StartKey,
+        run_arn: &str,
+        accepted_at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", key_of(start_key))
+            .update_expression(
+                "SET #row.#state = :accepted, #row.started_at = :accepted_at, run_arn = :run_arn \
+                 REMOVE due_shard, due_at",
+            )
+            .condition_expression("#row.#state = :claimed")
+            .expression_attribute_names("#row", "row")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":accepted", text(State::Accepted.as_str()))
+            .expression_attribute_values(":claimed", text(State::Claimed.as_str()))
+            .expression_attribute_values(":accepted_at", text(&accepted_at.to_string()))
+            .expression_attribute_values(":run_arn", text(run_arn));
         self.settled(update.send().await)
     }
 
@@ -285,11 +326,16 @@ impl Ledger {
         if let Some(run_arn) = &row.start.run_arn {
             item.insert("run_arn".to_owned(), text(run_arn));
         }
+        if let Some(lease_s) = row.start.details.lease_s {
+            let until = lease_end(now, lease_s);
+            item.insert(LEASE_ATTRIBUTE.to_owned(), number(until.as_second()));
+        }
         Ok(item)
     }
 
     fn row_of(&self, mut item: Item) -> Result<StartRow, LedgerError> {
         let run_arn = item.remove("run_arn");
+        let lease = item.remove(LEASE_ATTRIBUTE);
         let Some(AttributeValue::M(row)) = item.remove("row") else {
             return Err(self.bad_row("it has no `row`"));
         };
@@ -297,11 +343,14 @@ impl Ledger {
         if let Some(AttributeValue::S(run_arn)) = run_arn {
             row.start.run_arn = Some(run_arn);
         }
+        if let Some(AttributeValue::N(until)) = lease {
+            row.lease_until = until.parse().ok().and_then(|at| Timestamp::from_second(at).ok());
+        }
         Ok(row)
     }
 
     /// A condition that fails says that the row has gone further: that is no error.
-    fn settled<T, E, R>(
+    pub(crate) fn settled<T, E, R>(
         &self,
         result: Result<T, aws_sdk_dynamodb::error::SdkError<E, R>>,
     ) -> Result<(), LedgerError>
@@ -317,20 +366,20 @@ impl Ledger {
         }
     }
 
-    fn to_item(&self, value: &impl Serialize) -> Result<Item, LedgerError> {
+    pub(crate) fn to_item(&self, value: &impl Serialize) -> Result<Item, LedgerError> {
         serde_dynamo::to_item(value).map_err(|error| self.bad_row(&error.to_string()))
     }
 
-    fn of_item<T: DeserializeOwned>(&self, item: Item) -> Result<T, LedgerError> {
+    pub(crate) fn of_item<T: DeserializeOwned>(&self, item: Item) -> Result<T, LedgerError> {
         serde_dynamo::from_item(item).map_err(|error| self.bad_row(&error.to_string()))
     }
 
-    fn bad_row(&self, message: &str) -> LedgerError {
+    pub(crate) fn bad_row(&self, message: &str) -> LedgerError {
         LedgerError::Row { table: self.table.clone(), message: message.to_owned() }
     }
 }
 
-fn key_of(start_key: &StartKey) -> AttributeValue {
+pub(crate) fn key_of(start_key: &StartKey) -> AttributeValue {
     text(&format!("start#{start_key}"))
 }
 
@@ -348,14 +397,14 @@ fn day_shard(day: Timestamp, shard: u32) -> String {
 }
 
 /// RFC 3339 with all nine digits, so that text order is time order.
-fn sortable(time: Timestamp) -> String {
+pub(crate) fn sortable(time: Timestamp) -> String {
     format!("{time:.9}")
 }
 
-fn text(text: &str) -> AttributeValue {
+pub(crate) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
-fn number(number: i64) -> AttributeValue {
+pub(crate) fn number(number: i64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use bellwire_schema::completion::{CompletionOrigin, RunCompletion, RunResource, Watch};
+use bellwire_schema::completion::{
+    CompletionOrigin, RunCompletion, RunResource, Watch, one_pipeline_arn,
+};
 use bellwire_schema::id::{ObjectChange, schedule_event_id};
 use bellwire_schema::payload::StageRequested;
 use bellwire_schema::s3::ObjectEvent;
 use bellwire_schema::workflow::{
-    ContextFrom, ScheduleSource, Source, SourceKind, StateMachine, Target, Via, Workflow,
+    ContextFrom, ScheduleSource, Source, SourceKind, TargetKind, Via, Workflow,
 };
 use bellwire_schema::{Deployment, Envelope, EventContext, Place, RunContext, Stage};
 
@@ -94,13 +96,13 @@ pub struct ObjectRef {
 /// The workflow's sources and triggers, by what a record is looked up by.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    sources: Vec<Source>,
-    /// The triggers that start each state machine, by its ARN, with the stages that
-    /// they start it for.
-    machines: BTreeMap<String, Vec<(String, Stage)>>,
+    workflow: Workflow,
+    /// The triggers that start each state machine, pipeline or job of a queue, by its
+    /// ARN, with the stages that they start it for.
+    started: BTreeMap<String, Vec<(String, Stage)>>,
     /// What the sources of completions watch.
     watches: Vec<Watching>,
-    /// Indices into `sources`, by the rule's ARN.
+    /// Indices into the workflow's sources, by the rule's ARN.
     schedules: BTreeMap<String, usize>,
 }
 
@@ -116,16 +118,12 @@ impl Rules {
     /// The rules of a workflow that is deployed at a place.
     #[must_use]
     pub fn new(workflow: &Workflow, deployment: &Deployment, place: &Place) -> Self {
-        let mut machines: BTreeMap<String, Vec<(String, Stage)>> = BTreeMap::new();
+        let mut started: BTreeMap<String, Vec<(String, Stage)>> = BTreeMap::new();
         for trigger in &workflow.triggers {
-            let Target::StepFunctions(machine) = &trigger.target else { continue };
-            let arn = match machine {
-                StateMachine::Definition(_) => {
-                    place.state_machine_arn(&deployment.state_machine(&trigger.name))
-                }
-                StateMachine::Arn(arn) => arn.clone(),
-            };
-            machines.entry(arn).or_default().push((trigger.name.clone(), trigger.stage));
+            if trigger.target.kind().tells_the_end() {
+                let arn = comparable(&trigger.target.arn(deployment, place, &trigger.name));
+                started.entry(arn).or_default().push((trigger.name.clone(), trigger.stage));
+            }
         }
         let (mut schedules, mut watches) = (BTreeMap::new(), Vec::new());
         for (index, source) in workflow.sources.iter().enumerate() {
@@ -143,7 +141,7 @@ impl Rules {
                 SourceKind::S3(_) | SourceKind::Http(_) => {}
             }
         }
-        Self { sources: workflow.sources.clone(), machines, watches, schedules }
+        Self { workflow: workflow.clone(), started, watches, schedules }
     }
 
     /// Where a record goes.
@@ -165,13 +163,18 @@ impl Rules {
         if object.is_folder_marker() {
             return Routed::Skip(Skip::FolderMarker);
         }
-        let wanting = self.sources.iter().find_map(|source| match &source.kind {
+        let wanting = self.workflow.sources.iter().find_map(|source| match &source.kind {
             SourceKind::S3(rules) if rules.via == Via::Publisher && rules.wants(object) => {
                 Some((source, rules))
             }
             _ => None,
         });
-        let Some((source, rules)) = wanting else {
+        // What a gather waits for comes through, though its source's suffix hides it.
+        let marker = || {
+            let found = self.workflow.source_of_marker(object);
+            found.filter(|(_, rules)| rules.via == Via::Publisher)
+        };
+        let Some((source, rules)) = wanting.or_else(marker) else {
             return Routed::Skip(Skip::NoRule);
         };
         let envelope = object.to_envelope(source, rules);
@@ -192,14 +195,21 @@ impl Rules {
     }
 
     fn route_completion(&self, completion: Box<RunCompletion>) -> Routed {
-        let triggers = match &completion.resource {
-            RunResource::StateMachine(arn) => self.machines.get(arn).map_or(&[][..], Vec::as_slice),
-            // No trigger of this version starts anything else.
-            _ => &[],
+        let resource = &completion.resource;
+        let triggers = match resource {
+            RunResource::StateMachine(arn)
+            | RunResource::Pipeline(arn)
+            | RunResource::JobQueue(arn) => {
+                self.started.get(&comparable(arn)).map_or(&[][..], Vec::as_slice)
+            }
+            // No trigger starts these.
+            RunResource::SagemakerJob(_) => &[],
         };
+        // A queue has jobs of anybody's: only what is ours says so in its input.
+        let is_shared = matches!(resource, RunResource::JobQueue(_));
         let otherwise = origin_of_hint(triggers, completion.run_context())
-            .or_else(|| self.origin_of_source(&completion.resource))
-            .or_else(|| origin_of_trigger(triggers));
+            .or_else(|| self.origin_of_source(resource))
+            .or_else(|| origin_of_trigger(triggers).filter(|_| !is_shared));
         let Some(otherwise) = otherwise else {
             return Routed::Skip(Skip::NoRule);
         };
@@ -224,13 +234,21 @@ impl Rules {
     }
 
     fn route_tick(&self, tick: &Tick) -> Routed {
-        let source = self.schedules.get(&tick.rule_arn).map(|index| &self.sources[*index]);
+        let source = self.schedules.get(&tick.rule_arn).map(|index| &self.workflow.sources[*index]);
         match source.map(|source| (source, &source.kind)) {
             Some((source, SourceKind::Schedule(rules))) => {
                 event(Draft::Whole(tick_event(tick, source, rules)))
             }
             _ => Routed::Skip(Skip::NoRule),
         }
+    }
+}
+
+/// An ARN under which a run's resource is looked up: a pipeline's may come in either case.
+fn comparable(arn: &str) -> String {
+    match TargetKind::of_arn(arn) {
+        Some(TargetKind::SagemakerPipeline) => one_pipeline_arn(arn),
+        _ => arn.to_owned(),
     }
 }
 

@@ -34,10 +34,16 @@ pub enum DeadReason {
     InvalidInput,
     /// The target refused the start, and would refuse it again.
     StartRefused,
+    /// The ledger cannot take the start's row, or cannot read what is there.
+    LedgerRefused,
     /// SNS refused the event, and would refuse it again.
     PublishRefused,
     /// Its payload, which it left in S3 under the claim check, is not there any more.
     ClaimMissing,
+    /// The deadline of a gather passed before what it waits for was there.
+    GatherDeadline,
+    /// A gather's manifest says what is not so, or cannot be read.
+    ManifestUntrue,
 }
 
 impl DeadReason {
@@ -55,8 +61,11 @@ impl DeadReason {
             Self::HopLimit => "hop-limit",
             Self::InvalidInput => "invalid-input",
             Self::StartRefused => "start-refused",
+            Self::LedgerRefused => "ledger-refused",
             Self::PublishRefused => "publish-refused",
             Self::ClaimMissing => "claim-missing",
+            Self::GatherDeadline => "gather-deadline",
+            Self::ManifestUntrue => "manifest-untrue",
         }
     }
 }

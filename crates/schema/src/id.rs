@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::limits::STEP_FUNCTIONS_NAME_CHARS_MAX;
 use crate::names::{Deployment, hex};
 
 /// Bytes of a hash that an id keeps: 128 bits, 32 hexadecimal characters.
@@ -100,6 +101,14 @@ pub fn claim_name(event_source: &str, event_id: &str) -> String {
     hash_of(&["claim", event_source, event_id].map(str::as_bytes))
 }
 
+/// What the names of all runs of a trigger begin with.
+#[must_use]
+pub fn run_name_prefix(trigger: &str) -> String {
+    let room = STEP_FUNCTIONS_NAME_CHARS_MAX - 2 * ID_BYTES - 1;
+    let trigger: String = trigger.chars().take(room).collect();
+    format!("{trigger}-")
+}
+
 /// The key of one start: what the ledger remembers it under.
 ///
 /// A hash of workflow, environment, trigger, the event's source and id, and a
@@ -130,6 +139,15 @@ impl StartKey {
             &generation,
         ];
         Self(hash_of(&parts.map(str::as_bytes)))
+    }
+
+    /// The name of its run: `<trigger>-<start key>`, the trigger's name cut where both
+    /// would be longer than an execution's name may be. A trigger's name has only
+    /// characters that Step Functions allows, and so do the names of jobs of AWS Batch
+    /// and of a pipeline's executions, which may be longer.
+    #[must_use]
+    pub fn run_name(&self, trigger: &str) -> String {
+        format!("{}{self}", run_name_prefix(trigger))
     }
 
     /// Its 32 hexadecimal characters.

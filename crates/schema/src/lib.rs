@@ -7,6 +7,7 @@
 //! - [`workflow`]: what `bellwire.toml` says; [`function`]: how a function knows it;
 //! - [`s3`], [`completion`]: what AWS tells of, decoded;
 //! - [`event_type`], [`id`], [`context`], [`payload`], [`envelope`]: the event made of it;
+//! - [`gathered`]: many of them as one, where a trigger gathers;
 //! - [`attributes`], [`fifo`]: how the event travels on SNS;
 //! - [`filter`]: who wants it;
 //! - [`dead_letter`]: what becomes of what nobody can handle.
@@ -20,6 +21,7 @@ pub mod event_type;
 pub mod fifo;
 pub mod filter;
 pub mod function;
+pub mod gathered;
 pub mod id;
 pub mod limits;
 pub mod names;

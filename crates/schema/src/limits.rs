@@ -39,6 +39,24 @@ pub const STEP_FUNCTIONS_INPUT_BYTES_MAX: usize = 262_144;
 /// Functions API reference, `StartExecution`.
 pub const STEP_FUNCTIONS_NAME_CHARS_MAX: usize = 80;
 
+/// SageMaker: parameters of one execution of a pipeline, characters of a parameter's
+/// name and of its value. Source: Amazon SageMaker API reference,
+/// `StartPipelineExecution` and `Parameter`.
+pub const PIPELINE_PARAMETERS_MAX: usize = 200;
+/// See [`PIPELINE_PARAMETERS_MAX`].
+pub const PIPELINE_PARAMETER_NAME_CHARS_MAX: usize = 256;
+/// See [`PIPELINE_PARAMETERS_MAX`].
+pub const PIPELINE_PARAMETER_VALUE_CHARS_MAX: usize = 1_024;
+
+/// AWS Batch: bytes of one `SubmitJob`. Source: AWS Batch user guide, "AWS Batch
+/// service quotas", "Maximum job payload size".
+pub const BATCH_SUBMIT_BYTES_MAX: usize = 30 * 1_024;
+
+/// The largest input of a run of Lambda's and the largest message to another topic or
+/// queue, in bytes: ours, not AWS's, whose own limits are higher by now, but for those
+/// of SNS. An input is kept whole in the ledger, whose rows have at most 400 KB.
+pub const INPUT_BYTES_MAX: usize = 250_000;
+
 /// Lambda: bytes of a zip that is uploaded directly. Source: AWS Lambda
 /// developer guide, "Lambda quotas".
 pub const LAMBDA_ZIP_BYTES_MAX: u64 = 50 * 1024 * 1024;

@@ -131,6 +131,13 @@ impl Deployment {
         self.named(purpose, NAME_CHARS_MAX)
     }
 
+    /// The EventBridge rule that tells of the ends of what a trigger starts, where it has
+    /// one of its own.
+    #[must_use]
+    pub fn runs_rule(&self, trigger: &str) -> String {
+        self.rule(&format!("runs-{trigger}"))
+    }
+
     fn named_fifo(&self, part: &str) -> String {
         let name = self.named(part, LONG_NAME_CHARS_MAX - FIFO_SUFFIX.len());
         format!("{name}{FIFO_SUFFIX}")
@@ -239,6 +246,12 @@ impl Place {
     #[must_use]
     pub fn job_queue_arn(&self, name: &str) -> String {
         self.arn("batch", &format!("job-queue/{name}"))
+    }
+
+    /// The ARN of a job definition of AWS Batch: of a revision, where the name ends in one.
+    #[must_use]
+    pub fn job_definition_arn(&self, name: &str) -> String {
+        self.arn("batch", &format!("job-definition/{name}"))
     }
 
     /// A rule's ARN, on the default event bus.

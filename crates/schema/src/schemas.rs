@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use crate::dead_letter::DeadLetter;
 use crate::envelope::Envelope;
 use crate::event_type::{Stage, StageVerb};
+use crate::gathered::{DataGathered, GATHERED_TYPE};
 use crate::payload::{
     DataArrived, DataRemoved, StageCompleted, StageFailed, StageRequested, StageStarted,
 };
@@ -24,6 +25,7 @@ pub fn all() -> Vec<(String, Schema)> {
         ("dead-letter.json".to_owned(), schema_of::<DeadLetter>()),
         ("ml.data.arrived.v1.json".to_owned(), schema_of::<DataArrived>()),
         ("ml.data.removed.v1.json".to_owned(), schema_of::<DataRemoved>()),
+        (format!("{GATHERED_TYPE}.json"), schema_of::<DataGathered>()),
     ];
     for stage in Stage::ALL {
         for verb in StageVerb::ALL {

@@ -1,6 +1,7 @@
 //! `cargo xtask build`: the binaries, and the zips of those that run on Lambda.
 
 mod glibc;
+mod targets;
 mod zip_file;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::process::{self, Line, ProcessError};
 use crate::project::{Project, ProjectError, cargo};
 use crate::steps::{Steps, shown_bytes};
 use glibc::GlibcError;
+pub(crate) use targets::{Targets, TargetsError};
 use zip_file::{Packing, ZipError};
 
 /// What runs on Lambda: the handler, the publisher where a workflow wants it there,
@@ -52,6 +54,21 @@ pub(crate) struct BuildCommand {
     /// How to compile: `release` for AWS, `dev` for the local cloud
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
+    /// The workflow file whose targets the handler is compiled with [default: the wine example's]
+    #[arg(long, value_name = "FILE")]
+    workflow: Option<PathBuf>,
+    /// What the handler is compiled with: the targets that the workflow file starts, or all
+    #[arg(long, value_enum, default_value_t = Choice::Workflow)]
+    targets: Choice,
+}
+
+/// Which targets the handler is compiled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// Those that the workflow file starts
+    Workflow,
+    /// Every target that there is
+    All,
 }
 
 /// What was built, and where it lies.
@@ -94,6 +111,9 @@ pub(crate) enum BuildError {
     /// A zip could not be written.
     #[error("{function}.zip was not written")]
     Zip { function: String, source: ZipError },
+    /// What the handler has to start is not known.
+    #[error(transparent)]
+    Targets(#[from] TargetsError),
     /// Cargo could not be run, or the user interrupted.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -115,7 +135,12 @@ impl BuildCommand {
     pub(crate) fn run(&self) -> Result<ExitCode, BuildError> {
         let project = Project::find()?;
         let steps = Steps::new();
-        let built = run_as_step(&project, self.profile, &steps)?;
+        let workflow = self.workflow.clone().unwrap_or_else(|| project.example_workflow());
+        let targets = match self.targets {
+            Choice::Workflow => Targets::of_workflow(&workflow)?,
+            Choice::All => Targets::all(),
+        };
+        let built = run_as_step(&project, self.profile, &targets, &steps)?;
         for zip in &built.zips {
             let limit = match self.profile {
                 Profile::Release => format!("of {} at most", shown_bytes(ZIP_BYTES_MAX)),
@@ -137,10 +162,11 @@ impl BuildCommand {
 pub(crate) fn run_as_step(
     project: &Project,
     profile: Profile,
+    targets: &Targets,
     steps: &Steps,
 ) -> Result<Built, BuildError> {
     let step = steps.begin("build", "publisher, handler, worker, CLI");
-    let built = run(project, profile, |line| step.note(line));
+    let built = run(project, profile, targets, |line| step.note(line));
     step.end(&built, |built| {
         let count = built.zips.iter().filter(|zip| zip.is_new).count();
         if count == 0 { "zips unchanged".to_owned() } else { format!("{count} zips written") }
@@ -152,9 +178,10 @@ pub(crate) fn run_as_step(
 pub(crate) fn run(
     project: &Project,
     profile: Profile,
+    targets: &Targets,
     note: impl FnMut(&str),
 ) -> Result<Built, BuildError> {
-    let binaries = compile(project, profile, note)?;
+    let binaries = compile(project, profile, targets, note)?;
     let mut built = Built { binaries, zips: Vec::new() };
     for name in PROGRAMS {
         built.binary(name)?;
@@ -182,9 +209,12 @@ struct Target {
 fn compile(
     project: &Project,
     profile: Profile,
+    targets: &Targets,
     note: impl FnMut(&str),
 ) -> Result<BTreeMap<String, PathBuf>, BuildError> {
     let mut command = cargo_build(project);
+    // Only the handler has default features, so that no other package misses any.
+    command.args(targets.arguments());
     let binaries_wanted = PROGRAMS.into_iter().chain(FUNCTIONS);
     match profile {
         // With the features that `cargo test --workspace` compiles with, so that one

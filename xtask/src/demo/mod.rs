@@ -24,7 +24,7 @@ use bellwire_otlp_receiver::{Receiver, ReceiverError};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::build::{self, BuildError, Profile};
+use crate::build::{self, BuildError, Profile, Targets};
 use crate::interrupt;
 use crate::local::{self, LocalError};
 use crate::process::ProcessError;
@@ -159,7 +159,9 @@ impl DemoCommand {
         let _lock = take_folder(&project)?;
         anstream::println!("bellwire demo  wine quality, four stages, on a local AWS\n");
         let environment = local::set_up_as_step(&project, &steps)?;
-        let built = build::run_as_step(&project, Profile::Dev, &steps)?;
+        let targets =
+            Targets::of_workflow(&project.example_workflow()).map_err(BuildError::from)?;
+        let built = build::run_as_step(&project, Profile::Dev, &targets, &steps)?;
         let traces = Traces::choose()?;
         let options =
             StartOptions { state_dir: Some(cloud_folder(&project)), ..StartOptions::default() };

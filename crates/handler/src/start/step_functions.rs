@@ -7,52 +7,80 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_sfn::Client;
-use aws_sdk_sfn::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_sfn::error::ProvideErrorMetadata as _;
 use bellwire_ledger::Start;
 use bellwire_schema::completion::{RunCompletion, RunResource};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::{Accepted, StartError};
+use super::{Accepted, Attempt, RunState, RunTarget, StartError};
+use crate::call_errors::CallErrors;
 
-/// Errors of `StartExecution` that no retry mends. Source: AWS Step Functions
-/// API reference, `StartExecution`, and its common errors. A denied call is not
-/// among them: a new role's policy takes seconds to act.
-pub(super) const REFUSED_FOR_GOOD: [&str; 6] = [
-    "InvalidArn",
-    "InvalidExecutionInput",
-    "InvalidName",
-    "StateMachineDeleting",
-    "StateMachineDoesNotExist",
-    "ValidationException",
-];
+/// `ExecutionAlreadyExists` is no failure: see [`StepFunctions::start_execution`].
+pub(super) const START_EXECUTION: CallErrors = CallErrors {
+    operation: "states:StartExecution",
+    source: "AWS Step Functions API reference, StartExecution",
+    permanent: &[
+        "InvalidArn",
+        "InvalidExecutionInput",
+        "InvalidName",
+        "StateMachineDeleting",
+        "StateMachineDoesNotExist",
+        "ValidationException",
+    ],
+    retryable: &[
+        "ExecutionLimitExceeded",
+        "KmsAccessDeniedException",
+        "KmsInvalidStateException",
+        "KmsThrottlingException",
+    ],
+};
 
-/// What Step Functions says of an execution.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum RunState {
-    /// It goes on.
-    Running,
-    /// It ended.
-    Ended(Box<RunCompletion>),
-    /// There is none: its state machine was deleted, or it ended over 90 days ago.
-    Unknown,
-}
+/// `ExecutionDoesNotExist` is an answer: see [`StepFunctions::describe_execution`].
+pub(super) const DESCRIBE_EXECUTION: CallErrors = CallErrors {
+    operation: "states:DescribeExecution",
+    source: "AWS Step Functions API reference, DescribeExecution",
+    permanent: &["InvalidArn"],
+    retryable: &["KmsAccessDeniedException", "KmsInvalidStateException", "KmsThrottlingException"],
+};
 
 /// The client of Step Functions.
-#[derive(Debug, Clone)]
-pub(crate) struct StepFunctions {
+#[derive(Debug)]
+pub(super) struct StepFunctions {
     client: Client,
 }
 
+impl RunTarget for StepFunctions {
+    fn method(&self) -> &'static str {
+        "SFN/StartExecution"
+    }
+
+    fn start<'a>(
+        &'a self,
+        start: &'a Start,
+        _attempt: Attempt,
+    ) -> BoxFuture<'a, Result<Accepted, StartError>> {
+        Box::pin(self.start_execution(start))
+    }
+
+    fn state_of<'a>(
+        &'a self,
+        start: &'a Start,
+        run_arn: &'a str,
+    ) -> BoxFuture<'a, Result<RunState, StartError>> {
+        Box::pin(self.describe_execution(start, run_arn))
+    }
+}
+
 impl StepFunctions {
-    pub(crate) const fn new(client: Client) -> Self {
+    pub(super) const fn new(client: Client) -> Self {
         Self { client }
     }
 
     /// Starts the execution, or finds that it was started: with the same name
     /// and input Step Functions answers so while it runs, and
     /// `ExecutionAlreadyExists` says the same afterwards.
-    pub(crate) async fn start(&self, start: &Start) -> Result<Accepted, StartError> {
-        const OPERATION: &str = "states:StartExecution";
+    async fn start_execution(&self, start: &Start) -> Result<Accepted, StartError> {
         let result = self
             .client
             .start_execution()
@@ -70,25 +98,17 @@ impl StepFunctions {
                 Some(run_arn) => Ok(Accepted { run_arn: run_arn.clone(), started_at: None }),
                 None => {
                     let message = "it exists, and its ARN does not follow from its name".to_owned();
-                    Err(StartError::Refused {
-                        operation: OPERATION,
-                        target: start.target.clone(),
-                        message,
-                    })
+                    let operation = START_EXECUTION.operation;
+                    Err(StartError::Refused { operation, target: start.target.clone(), message })
                 }
             },
-            Err(error) => {
-                let message = match error.message() {
-                    Some(message) => message.to_owned(),
-                    None => DisplayErrorContext(&error).to_string(),
-                };
-                Err(StartError::of(OPERATION, start, error.code(), message))
-            }
+            Err(error) => Err(START_EXECUTION.error_of(start, &error)),
         }
     }
 
-    /// Asks after an execution.
-    pub(crate) async fn state_of(
+    /// Asks after an execution. There is none where its state machine was deleted, or
+    /// where it ended over 90 days ago.
+    async fn describe_execution(
         &self,
         start: &Start,
         run_arn: &str,
@@ -99,13 +119,7 @@ impl StepFunctions {
             Err(error) if error.code() == Some("ExecutionDoesNotExist") => {
                 return Ok(RunState::Unknown);
             }
-            Err(error) => {
-                return Err(StartError::Unavailable {
-                    operation: "states:DescribeExecution",
-                    target: start.target.clone(),
-                    message: DisplayErrorContext(&error).to_string(),
-                });
-            }
+            Err(error) => return Err(DESCRIBE_EXECUTION.error_of(start, &error)),
         };
         let resource = RunResource::StateMachine(run.state_machine_arn);
         let Some(status) = resource.status_of(run.status.as_str()) else {

@@ -1,6 +1,10 @@
 //! The handler against the local cloud: real ledger, state machine, topic and dead queue.
 
+mod calls;
+mod gather;
 mod queued;
+mod stub;
+mod targets;
 mod world;
 
 use bellwire_handler::Moment;

@@ -43,6 +43,15 @@ on = "collection.requested"
 start = { step-functions = "pass.asl.json" }
 "#;
 
+/// Beside it, in the standard workflow: what another team is told.
+const TELLING: &str = r#"
+[[trigger]]
+name = "tell"
+stage = "evaluation"
+on = "collection.started"
+start = { sqs = "arn:aws:sqs:us-east-1:000000000000:told" }
+"#;
+
 const DEFINITION: &str = r#"{"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}"#;
 const STARTED: &str = "ml.collection.started.v1";
 const REQUESTED: &str = "ml.collection.requested.v1";
@@ -80,7 +89,8 @@ impl World {
     }
 
     async fn provisioner(&self, kind: &str) -> Provisioner {
-        let workflow = workflow::read(&WORKFLOW.replace("KIND", kind));
+        let telling = if kind == "standard" { TELLING } else { "" };
+        let workflow = workflow::read(&(WORKFLOW.replace("KIND", kind) + telling));
         let workflow = workflow.unwrap_or_else(|problems| panic!("{problems}"));
         Provisioner::connect(&self.config, workflow, None).await.unwrap()
     }
@@ -150,10 +160,23 @@ impl World {
 
     /// What the listener hears until so many events of a type have come.
     async fn hear(&self, event_type: &str, count: usize) -> Vec<Envelope> {
-        let (url, begin) = (self.url(&self.heard()).await, Instant::now());
+        let is_of_type = |event: &Envelope| event.event_type.as_str() == event_type;
+        self.take_until(&self.heard(), |heard| {
+            heard.iter().filter(|event| is_of_type(event)).count() >= count
+        })
+        .await
+    }
+
+    /// What is in a queue, once there is so much.
+    async fn take(&self, queue: &str, count: usize) -> Vec<Envelope> {
+        self.take_until(queue, |taken| taken.len() >= count).await
+    }
+
+    async fn take_until(&self, queue: &str, is_all: impl Fn(&[Envelope]) -> bool) -> Vec<Envelope> {
+        let (url, begin) = (self.url(queue).await, Instant::now());
         let mut heard: Vec<Envelope> = Vec::new();
-        while heard.iter().filter(|event| event.event_type.as_str() == event_type).count() < count {
-            assert!(begin.elapsed() < PATIENCE, "{count} of {event_type} did not come: {heard:#?}");
+        while !is_all(&heard) {
+            assert!(begin.elapsed() < PATIENCE, "{queue} did not get all: {heard:#?}");
             let receive = self.sqs.receive_message().queue_url(&url).wait_time_seconds(1);
             let received = receive.max_number_of_messages(10).send().await.unwrap();
             for message in received.messages.unwrap_or_default() {
@@ -228,6 +251,7 @@ async fn a_fifo_workflow_starts_what_is_of_one_dataset_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standard_workflow_is_handled_through_a_work_queue_too() {
     let world = World::new("standard").await;
+    world.sqs.create_queue().queue_name("told").send().await.unwrap();
     let plan = world.apply("standard").await;
     let is_permitted = plan
         .steps
@@ -238,5 +262,12 @@ async fn a_standard_workflow_is_handled_through_a_work_queue_too() {
     world.publish((0..12).map(|n| requested(&n.to_string(), "wine")).collect()).await;
     let mut started = started_by_dataset(&world.hear(STARTED, 12).await)["wine"].clone();
     started.sort_by_key(|id| id.parse::<u32>().unwrap());
-    assert_eq!(started, (0..12).map(|n| n.to_string()).collect::<Vec<_>>());
+    let expected = (0..12).map(|n| n.to_string()).collect::<Vec<_>>();
+    assert_eq!(started, expected);
+
+    // The function was built with this target, and its role may send to that queue.
+    let told = world.take("told", 12).await;
+    let mut told = started_by_dataset(&told)["wine"].clone();
+    told.sort_by_key(|id| id.parse::<u32>().unwrap());
+    assert_eq!(told, expected);
 }

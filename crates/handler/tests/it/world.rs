@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bellwire_handler::plan::plan_start;
 use bellwire_handler::{Clients, Handler, Model, Settings};
+use bellwire_infra::resource::Owner;
 use bellwire_ledger::{Ledger, Start, StartRow, create_table_request};
 use bellwire_local::LocalCloud;
 use bellwire_schema::workflow::Workflow;
 use bellwire_schema::{DeadLetter, Deployment, Envelope, EventContext, Place};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+
+use crate::calls::Calls;
 
 const WORKFLOW: &str = r#"
 workflow = "wine"
@@ -72,15 +75,24 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct World {
     pub(crate) handler: Arc<Handler>,
-    clients: Clients,
-    ledger: Ledger,
+    pub(crate) clients: Clients,
+    /// The handler's own: they may do what its role may.
+    role: Clients,
+    pub(crate) ledger: Ledger,
+    /// What was called on DynamoDB, and what fails there.
+    pub(crate) calls: Calls,
     listener_url: String,
     dead_queue_url: String,
-    _cloud: LocalCloud,
+    pub(crate) cloud: LocalCloud,
 }
 
 fn settings() -> Settings {
-    let workflow: Workflow = bellwire_schema::workflow::read(WORKFLOW).unwrap();
+    settings_of(WORKFLOW)
+}
+
+pub(crate) fn settings_of(workflow: &str) -> Settings {
+    let workflow = bellwire_schema::workflow::read(workflow);
+    let workflow: Workflow = workflow.unwrap_or_else(|problems| panic!("{problems}"));
     let deployment = Deployment::new("wine", None);
     let place = Place::new(bellwire_local::REGION, bellwire_local::ACCOUNT_ID);
     Settings { workflow, deployment, place }
@@ -138,6 +150,16 @@ pub(crate) fn batch(queued: &[(&str, &str, String)]) -> Value {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::of(WORKFLOW, &MACHINES, |_| {}).await
+    }
+
+    /// The world of another workflow of the same name, in which some state machines are
+    /// there, and some services are elsewhere.
+    pub(crate) async fn of(
+        workflow: &str,
+        machines: &[&str],
+        alter: impl Fn(&mut Clients),
+    ) -> Self {
         let cloud = LocalCloud::for_tests();
         let config = aws_config::defaults(BehaviorVersion::latest())
             .endpoint_url(cloud.endpoint_url())
@@ -145,30 +167,32 @@ impl World {
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .load()
             .await;
-        let clients = Clients {
-            dynamodb: aws_sdk_dynamodb::Client::new(&config),
-            s3: aws_sdk_s3::Client::new(&config),
-            sfn: aws_sdk_sfn::Client::new(&config),
-            sns: aws_sdk_sns::Client::new(&config),
-            sqs: aws_sdk_sqs::Client::new(&config),
-        };
+        let calls = Calls::default();
+        let mut clients = clients_of(&config, &calls);
+        alter(&mut clients);
         clients.s3.create_bucket().bucket(BUCKET).send().await.unwrap();
-        let model = Model::compile(settings()).unwrap();
+        let settings = settings_of(workflow);
+        let policy = handler_policy(&settings);
+        let model = Model::compile(settings).unwrap();
         let table = model.deployment.ledger_table();
         create_table_request(&clients.dynamodb, &table).send().await.unwrap();
         let role_arn = create_role(&config).await;
-        for machine in MACHINES {
+        for machine in machines {
             create_machine(&clients, &role_arn, &model.deployment.state_machine(machine)).await;
         }
+        let mut role = clients_of(&assumed(&config, &policy).await, &calls);
+        alter(&mut role);
         let dead_queue_url = create_queue(&clients, &model.deployment.dead_queue()).await;
         let listener_url = create_listener(&clients, &model).await;
         Self {
             ledger: Ledger::new(clients.dynamodb.clone(), &table, 400),
-            handler: Arc::new(Handler::new(model, clients.clone())),
+            handler: Arc::new(Handler::new(model, role.clone())),
+            role,
             clients,
+            calls,
             listener_url,
             dead_queue_url,
-            _cloud: cloud,
+            cloud,
         }
     }
 
@@ -258,6 +282,11 @@ impl World {
         events.filter(|event| event.event_type.as_str() == event_type).collect()
     }
 
+    /// A function of its own, which knows nothing of the others' windows.
+    pub(crate) fn another_handler(&self, workflow: &str) -> Handler {
+        Handler::new(Model::compile(settings_of(workflow)).unwrap(), self.role.clone())
+    }
+
     pub(crate) async fn dead_letter(&self) -> DeadLetter {
         let letters = self.take(&self.dead_queue_url).await;
         let [letter] = &letters[..] else { panic!("one dead letter: {letters:?}") };
@@ -268,7 +297,7 @@ impl World {
         assert_eq!(self.take(&self.dead_queue_url).await, Vec::<String>::new());
     }
 
-    async fn take(&self, queue_url: &str) -> Vec<String> {
+    pub(crate) async fn take(&self, queue_url: &str) -> Vec<String> {
         let receive = self.clients.sqs.receive_message().queue_url(queue_url);
         let messages = receive.max_number_of_messages(10).send().await.unwrap().messages;
         let mut bodies = Vec::new();
@@ -279,6 +308,43 @@ impl World {
         }
         bodies
     }
+}
+
+fn clients_of(config: &SdkConfig, calls: &Calls) -> Clients {
+    let counted = aws_sdk_dynamodb::config::Builder::from(config).interceptor(calls.clone());
+    let dynamodb = aws_sdk_dynamodb::Client::from_conf(counted.build());
+    Clients { dynamodb, ..Clients::new(config) }
+}
+
+/// What a deploy lets the handler of a workflow do.
+fn handler_policy(settings: &Settings) -> Value {
+    let owner = Owner { deployment: settings.deployment.clone(), place: settings.place.clone() };
+    bellwire_infra::policy::handler(&owner, &settings.workflow)
+}
+
+/// The same place, for a role that may do what a policy says and nothing else.
+async fn assumed(config: &SdkConfig, policy: &Value) -> SdkConfig {
+    let iam = aws_sdk_iam::Client::new(config);
+    let trust = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "sts:AssumeRole",
+        "Principal": { "AWS": format!("arn:aws:iam::{}:root", bellwire_local::ACCOUNT_ID) },
+    }] });
+    let create = iam.create_role().role_name("wine-handler");
+    let role = create.assume_role_policy_document(trust.to_string()).send().await.unwrap();
+    let put = iam.put_role_policy().role_name("wine-handler").policy_name("bellwire");
+    put.policy_document(policy.to_string()).send().await.unwrap();
+    let assume = aws_sdk_sts::Client::new(config).assume_role();
+    let assume = assume.role_arn(role.role.unwrap().arn).role_session_name("handler");
+    let keys = assume.send().await.unwrap().credentials.unwrap();
+    let credentials = Credentials::new(
+        keys.access_key_id,
+        keys.secret_access_key,
+        Some(keys.session_token),
+        None,
+        "assumed",
+    );
+    let provider = SharedCredentialsProvider::new(credentials);
+    config.to_builder().credentials_provider(provider).build()
 }
 
 /// Step Functions takes a state machine only with a role that is there.

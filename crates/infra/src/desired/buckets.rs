@@ -8,8 +8,8 @@ use bellwire_schema::workflow::{S3Source, SourceKind, Workflow};
 use super::Desired;
 use crate::kind::bucket::Bucket;
 use crate::kind::bucket_notification::{BucketNotification, Entry};
-use crate::policy;
 use crate::resource::{Kind, Properties, ResourceId};
+use crate::{gather, policy};
 
 impl Desired<'_> {
     pub(super) fn buckets(&mut self) {
@@ -38,7 +38,16 @@ impl Desired<'_> {
                 };
                 (self.owner.entry_id(name), entry)
             };
-            let entries = sources.iter().map(entry).collect();
+            let markers = gather::markers(self.workflow, &bucket).into_iter().map(|marker| {
+                let entry = Entry {
+                    events: notified_events(&EventType::data_arrived()),
+                    prefix: marker.prefix.to_owned(),
+                    suffix: marker.name.to_owned(),
+                    queue_arn: queue_arn.clone(),
+                };
+                (self.owner.entry_id(&marker.purpose()), entry)
+            });
+            let entries = sources.iter().map(entry).chain(markers).collect();
             let notification = BucketNotification { bucket, entries };
             self.add(Properties::BucketNotification(notification), depends_on);
         }

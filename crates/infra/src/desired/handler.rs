@@ -1,6 +1,5 @@
 //! The handler's function, and who may call it.
 
-use super::state_machines::machines_started;
 use super::{ALIAS, Desired};
 use crate::kind::event_source_mapping::{BATCH_WITHOUT_WINDOW_MAX, EventSourceMapping};
 use crate::kind::function::Function;
@@ -32,8 +31,7 @@ impl Desired<'_> {
             tags: self.owner.tags(),
             name: name.clone(),
         };
-        let machines = machines_started(self.owner, self.workflow);
-        let policy = policy::handler(self.owner, self.workflow, &machines);
+        let policy = policy::handler(self.owner, self.workflow);
         // Lambda refuses a timeout that is longer than its queue hides messages.
         let queue = self.is_queued().then(|| self.work_queue_id());
         self.function(function, policy, settings.log_retention_days, queue.into_iter().collect());

@@ -56,6 +56,13 @@ impl Desired<'_> {
             let rule = RuleOf { description, schedule, pattern, target: into_ingest() };
             rules.push((name.clone(), rule, queues.clone()));
         }
+        for (trigger, pattern) in watched::own_runs(self.owner, self.workflow) {
+            let workflow = &self.workflow.name;
+            let description =
+                format!("Runs of trigger {trigger} of Bellwire workflow {workflow} that ended");
+            let rule = RuleOf { description, schedule: None, pattern, target: into_ingest() };
+            rules.push((format!("runs-{trigger}"), rule, queues.clone()));
+        }
         let sweep = RuleOf {
             description: format!("What is due in Bellwire workflow {}", self.workflow.name),
             schedule: Some(SWEEP_EXPRESSION.to_owned()),
@@ -98,5 +105,7 @@ pub(super) fn rules_into_ingest(owner: &Owner, workflow: &Workflow) -> Vec<Strin
     let sources = sources.map(|source| owner.deployment.rule(&source.name));
     let watches = !machines_watched(owner, workflow).is_empty();
     let completions = watches.then(|| owner.deployment.rule("completions"));
-    completions.into_iter().chain(sources).collect()
+    let own = watched::own_runs(owner, workflow).into_iter();
+    let own = own.map(|(trigger, _)| owner.deployment.runs_rule(&trigger));
+    completions.into_iter().chain(sources).chain(own).collect()
 }

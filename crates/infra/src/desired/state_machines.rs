@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use bellwire_schema::completion::Watch;
-use bellwire_schema::workflow::{StateMachine as Machine, Target, Workflow};
+use bellwire_schema::workflow::{StateMachine as Machine, Target, TargetKind, Workflow};
 use serde_json::Value;
 
 use super::{Desired, alias_id};
 use crate::kind::state_machine::StateMachine;
-use crate::policy;
 use crate::resource::{Kind, Owner, Properties, ResourceId};
+use crate::{policy, targets};
 
 const REFERENCE: &str = "${function:";
 
@@ -49,24 +49,11 @@ impl Desired<'_> {
     }
 }
 
-/// The ARNs of the state machines that triggers start.
-pub(super) fn machines_started(owner: &Owner, workflow: &Workflow) -> Vec<String> {
-    let machine = |trigger: &bellwire_schema::workflow::Trigger| match &trigger.target {
-        Target::StepFunctions(Machine::Definition(_)) => {
-            let name = owner.deployment.state_machine(&trigger.name);
-            Some(owner.place.state_machine_arn(&name))
-        }
-        Target::StepFunctions(Machine::Arn(arn)) => Some(arn.clone()),
-        _ => None,
-    };
-    let machines: BTreeSet<String> = workflow.triggers.iter().filter_map(machine).collect();
-    machines.into_iter().collect()
-}
-
 /// The ARNs of the state machines whose completions matter: those that triggers
 /// start, and those that sources name.
 pub(super) fn machines_watched(owner: &Owner, workflow: &Workflow) -> Vec<String> {
-    let mut machines: BTreeSet<String> = machines_started(owner, workflow).into_iter().collect();
+    let started = targets::started(owner, workflow, TargetKind::StepFunctions);
+    let mut machines: BTreeSet<String> = started.into_iter().collect();
     for source in &workflow.sources {
         machines.extend(Watch::of(&source.kind, &owner.place).into_iter().filter_map(|watch| {
             match watch {

@@ -156,7 +156,7 @@ async fn only_a_standard_state_machine_that_is_there_is_started() {
     for (region, name, cause, remedy) in [
         ("us-east-1", "quick", "is an EXPRESS state machine", "use a STANDARD one"),
         ("us-east-1", "none", "there is no state machine", "create it first"),
-        ("eu-west-1", "etl", "there is no state machine", "in region us-east-1"),
+        ("eu-west-1", "etl", "is not in us-east-1", "start something of this region"),
     ] {
         let provisioner = world.provisioner(&starting(region, name)).await;
         let error = world.try_plan(&provisioner).await.expect_err("refused");

@@ -1,5 +1,7 @@
 //! The ledger against the local cloud's DynamoDB.
 
+mod window;
+
 use std::collections::BTreeSet;
 
 use aws_config::BehaviorVersion;
@@ -7,7 +9,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, Region};
 use bellwire_ledger::{
     Cause, ClaimOutcome, DUE_SHARDS, End, Ledger, LedgerError, Start, StartRow, State,
-    create_table_request,
+    TargetDetails, create_table_request,
 };
 use bellwire_local::LocalCloud;
 use bellwire_schema::{Deployment, EventContext, Stage, StartKey};
@@ -51,6 +53,7 @@ fn start(event_id: &str) -> Start {
         run_arn: Some(format!("arn:aws:states:us-east-1:000000000000:execution:wine-train:{name}")),
         input: format!(r#"{{"claimed by":"{event_id}"}}"#),
         expected_duration_s: 3600,
+        details: TargetDetails::default(),
         cause: Cause {
             id: event_id.to_owned(),
             source: "arn:aws:s3:::lake".to_owned(),
@@ -68,7 +71,7 @@ impl World {
     async fn row(&self, start: &Start) -> StartRow {
         match self.ledger.claim(start, now()).await.unwrap() {
             ClaimOutcome::Unfinished(row) | ClaimOutcome::Known(row) => *row,
-            ClaimOutcome::Claimed => panic!("the start was not claimed before"),
+            other => panic!("the start was not claimed before, or is leased: {other:?}"),
         }
     }
 
@@ -101,7 +104,7 @@ async fn of_many_claims_one_wins_and_fixes_name_and_input() {
             (_, ClaimOutcome::Unfinished(row)) => {
                 seen.insert(row.start.input);
             }
-            (_, ClaimOutcome::Known(row)) => panic!("nobody has started it: {row:?}"),
+            (_, other) => panic!("nobody has started it: {other:?}"),
         }
     }
     assert_eq!(won.len(), 1);
@@ -198,4 +201,82 @@ async fn a_missing_table_says_what_to_do() {
     let error = ledger.claim(&start("e-1"), now()).await.unwrap_err();
     assert!(matches!(error, LedgerError::NoTable { .. }), "{error:?}");
     assert!(error.to_string().contains("deploy"), "{error}");
+}
+
+/// A start of a target that refuses no second one.
+fn leased(event_id: &str) -> Start {
+    let details = TargetDetails { lease_s: Some(90), ..TargetDetails::default() };
+    Start { details, run_arn: None, ..start(event_id) }
+}
+
+fn after(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_keeps_others_away_until_it_is_over_and_then_one_of_them_has_it() {
+    let world = world().await;
+    let start = leased("e-1");
+    assert_eq!(world.ledger.claim(&start, now()).await.unwrap(), ClaimOutcome::Claimed);
+    let until = after(90).round(jiff::Unit::Second).unwrap();
+    for moment in [now(), after(89)] {
+        let outcome = world.ledger.claim(&start, moment).await.unwrap();
+        assert_eq!(outcome, ClaimOutcome::Leased { until });
+    }
+    let claims = (0..20).map(|claimant| {
+        let (ledger, mut claim) = (world.ledger.clone(), start.clone());
+        claim.input = format!("input of {claimant}");
+        tokio::spawn(async move { ledger.claim(&claim, after(91)).await.unwrap() })
+    });
+    let mut taken_over = 0;
+    for claim in claims.collect::<Vec<_>>() {
+        match claim.await.unwrap() {
+            ClaimOutcome::TakenOver(row) => {
+                assert_eq!(row.start.input, start.input, "it is started as it was claimed");
+                taken_over += 1;
+            }
+            ClaimOutcome::Leased { until } => assert!(until > after(180), "{until}"),
+            other => panic!("it is leased: {other:?}"),
+        }
+    }
+    assert_eq!(taken_over, 1);
+    world.ledger.record_started(&start, "arn:job", after(92), after(92)).await.unwrap();
+    for moment in [after(93), after(600)] {
+        let outcome = world.ledger.claim(&start, moment).await.unwrap();
+        assert!(matches!(outcome, ClaimOutcome::Known(_)), "{outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_takes_over_what_it_saw_only_as_long_as_that_is_so() {
+    let world = world().await;
+    let start = leased("e-1");
+    world.ledger.claim(&start, now()).await.unwrap();
+    let mut seen = Vec::new();
+    for shard in 0..DUE_SHARDS {
+        seen.extend(world.ledger.due(shard, after(600), 50).await.unwrap());
+    }
+    let seen = seen.remove(0).unwrap();
+    let early = world.ledger.take_over(&seen, after(60)).await.unwrap();
+    assert!(matches!(early, ClaimOutcome::Leased { .. }), "{early:?}");
+    let first = world.ledger.take_over(&seen, after(600)).await.unwrap();
+    assert!(matches!(first, ClaimOutcome::TakenOver(_)), "{first:?}");
+    let second = world.ledger.take_over(&seen, after(601)).await.unwrap();
+    assert!(matches!(second, ClaimOutcome::Leased { .. }), "{second:?}");
+    world.ledger.record_accepted(&start.start_key, "arn:run", after(602)).await.unwrap();
+    let late = world.ledger.take_over(&seen, after(9_000)).await.unwrap();
+    assert!(matches!(late, ClaimOutcome::Leased { .. }), "started by now: {late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_accepted_is_known_by_its_run_and_never_due() {
+    let world = world().await;
+    let start = leased("e-1");
+    world.ledger.claim(&start, now()).await.unwrap();
+    world.ledger.record_accepted(&start.start_key, "arn:run", now()).await.unwrap();
+    let row = world.ledger.find_by_run("arn:run").await.unwrap().expect("there");
+    assert_eq!((row.state, row.started_at), (State::Accepted, Some(now())));
+    assert_eq!(world.due(after(100_000)).await, BTreeSet::new());
+    world.ledger.close(&start.start_key, State::Failed, &End::default()).await.unwrap();
+    assert_eq!(world.ledger.find_by_run("arn:run").await.unwrap(), Some(row));
 }

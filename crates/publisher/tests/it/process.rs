@@ -245,6 +245,7 @@ async fn a_completion_finds_its_origin_in_the_ledger() {
         input: "{}".to_owned(),
         run_arn: Some(run_arn.clone()),
         expected_duration_s: 60,
+        details: Default::default(),
         cause: Cause::of(&Envelope::new("e-1", "/app", "data.arrived".parse().unwrap())),
         context: context.clone(),
     };

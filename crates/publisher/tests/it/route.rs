@@ -1,11 +1,14 @@
 use bellwire_publisher::decode::decode;
-use bellwire_publisher::route::{Draft, Routed, Skip};
-use bellwire_schema::{Envelope, Stage};
+use bellwire_publisher::route::{Draft, Routed, Rules, Skip};
+use bellwire_schema::completion::CompletionOrigin;
+use bellwire_schema::workflow::read;
+use bellwire_schema::{Envelope, Place, Stage};
 use serde_json::json;
 
 use crate::samples::{
-    TRAIN, batch_job, pipeline_event, processing_job, rules, run_input, s3_body, s3_event,
-    s3_record, scheduled_event, status_event, test_event, training_job, transform_job,
+    ACCOUNT, TRAIN, batch_job, deployment, pipeline_event, processing_job, rules, run_input,
+    s3_body, s3_event, s3_record, scheduled_event, status_event, test_event, training_job,
+    transform_job, workflow,
 };
 
 fn route(body: &str) -> Routed {
@@ -56,6 +59,38 @@ fn a_notification_of_s3_becomes_this_event() {
       }
     }
     "#);
+}
+
+/// The suffix of its source hides it; a trigger that gathers waits for it.
+#[test]
+fn a_marker_that_a_gather_waits_for_comes_through() {
+    let waiting = |gather: &str| {
+        let mut workflow = workflow();
+        workflow.triggers.extend(
+            read(&format!(
+                "workflow = \"wine\"\n[[source]]\nname = \"raw\"\nkind = \"s3\"\nbucket = \"wine-lake\"\n\
+                 emits = \"data.arrived\"\n[[trigger]]\nname = \"gathered\"\nstage = \"training\"\n\
+                 on = \"data.arrived\"\n{gather}\nstart = {{ step-functions = \"train.asl.json\" }}\n"
+            ))
+            .unwrap()
+            .triggers,
+        );
+        let place = Place::new("eu-west-1", "123456789012");
+        Rules::new(&workflow, &deployment(), &place)
+    };
+    let route = |rules: &Rules, key: &str| rules.route(decode(&s3_body(&[key])).remove(0).unwrap());
+    let rules = waiting("gather = { marker = \"_SUCCESS\" }");
+    let Routed::Event(draft) = route(&rules, "raw/2026/_SUCCESS") else { panic!("it is hidden") };
+    let Draft::Whole(event) = *draft else { panic!("{draft:?}") };
+    assert_eq!(
+        (event.dataset.as_deref(), event.subject.as_deref()),
+        (Some("wine"), Some("raw/2026/_SUCCESS"))
+    );
+    for key in ["raw/2026/not_SUCCESS", "raw/2026/_SUCCESS/a", "elsewhere/_SUCCESS"] {
+        assert_eq!(route(&rules, key), Routed::Skip(Skip::NoRule), "{key}");
+    }
+    let rules = waiting("");
+    assert_eq!(route(&rules, "raw/2026/_SUCCESS"), Routed::Skip(Skip::NoRule));
 }
 
 #[test]
@@ -207,7 +242,7 @@ fn only_what_was_created_has_metadata_to_read() {
 }
 
 /// The origin that a completion has where the ledger knows nothing.
-fn otherwise(input: Option<serde_json::Value>) -> bellwire_schema::completion::CompletionOrigin {
+fn otherwise(input: Option<serde_json::Value>) -> CompletionOrigin {
     match draft(&status_event("SUCCEEDED", TRAIN, input)) {
         Draft::Completion { otherwise, .. } => otherwise,
         other => panic!("{other:?}"),
@@ -227,4 +262,74 @@ fn a_run_s_input_is_a_hint_only_where_it_agrees_with_the_workflow() {
         assert_eq!((origin.trigger, origin.dataset), (None, None));
         assert_eq!(origin.context, Default::default());
     }
+}
+
+/// Rules of a workflow whose triggers start a pipeline and a job.
+fn rules_of_triggers() -> Rules {
+    let workflow = read(
+        r#"
+workflow = "wine"
+[handler]
+delivery = "queued"
+[[source]]
+name = "raw"
+kind = "s3"
+bucket = "wine-lake"
+[[trigger]]
+name = "fit"
+stage = "training"
+on = "data.arrived"
+start = { sagemaker-pipeline = "Abalone" }
+[[trigger]]
+name = "score"
+stage = "prediction"
+on = "data.arrived"
+start = { batch = { job_queue = "gpu-queue", job_definition = "score" } }
+"#,
+    );
+    let workflow = workflow.unwrap_or_else(|problems| panic!("{problems}"));
+    Rules::new(&workflow, &deployment(), &Place::new("eu-west-1", ACCOUNT))
+}
+
+/// Where a completion goes whose context the ledger may know.
+fn otherwise_of_triggers(body: &str) -> Result<(String, CompletionOrigin), Skip> {
+    match rules_of_triggers().route(decode(body).remove(0).unwrap()) {
+        Routed::Skip(skip) => Err(skip),
+        Routed::Event(draft) => match *draft {
+            Draft::Completion { completion, otherwise } => Ok((completion.run_arn, otherwise)),
+            other => panic!("the ledger is not asked: {other:?}"),
+        },
+    }
+}
+
+#[test]
+fn the_end_of_a_triggers_pipeline_is_looked_up_whatever_its_arns_case() {
+    for name in ["Abalone", "abalone"] {
+        let (run_arn, origin) =
+            otherwise_of_triggers(&pipeline_event(name, "CompletedWithFailures")).unwrap();
+        let arn = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/abalone";
+        assert_eq!(run_arn, format!("{arn}/execution/p4jn9xou8a8s"));
+        assert_eq!((origin.stage, origin.trigger), (Stage::Training, None));
+    }
+    let other = pipeline_event("abalone-2", "Succeeded");
+    assert_eq!(otherwise_of_triggers(&other).unwrap_err(), Skip::NoRule);
+}
+
+/// A job queue is shared: a job is a trigger's only where it says so itself.
+#[test]
+fn the_end_of_a_triggers_job_is_told_from_others_of_its_queue() {
+    let foreign = batch_job("gpu-queue", "SUCCEEDED", "");
+    assert_eq!(otherwise_of_triggers(&foreign).unwrap_err(), Skip::NoRule);
+    let ours = |input: serde_json::Value| {
+        let mut event: serde_json::Value = serde_json::from_str(&foreign).unwrap();
+        event["detail"]["container"]["environment"] = json!([
+            { "name": "TRACEPARENT", "value": "x" },
+            { "name": "BELLWIRE_INPUT", "value": input.to_string() },
+        ]);
+        otherwise_of_triggers(&event.to_string())
+    };
+    let (_, origin) = ours(run_input("score")).unwrap();
+    assert_eq!((origin.stage, origin.trigger.as_deref()), (Stage::Prediction, Some("score")));
+    assert_eq!((origin.dataset.as_deref(), origin.context.hop), (Some("hinted"), 3));
+    assert_eq!(ours(run_input("forged")).unwrap_err(), Skip::NoRule);
 }

@@ -7,6 +7,10 @@ use serde::Deserialize;
 use super::status_event::Moment;
 use super::{RunCompletion, RunResource, StatusEvent};
 
+/// The environment variable in which a job of ours finds its input. Batch tells a
+/// job's environment when it tells of its end, so that the job's context comes back.
+pub const INPUT_VARIABLE: &str = "BELLWIRE_INPUT";
+
 /// Source: AWS Batch user guide, "Job state change events"; the fields are those of
 /// `JobDetail` in the AWS Batch API reference.
 #[derive(Deserialize)]
@@ -25,6 +29,13 @@ pub(super) struct Job {
 #[derive(Deserialize)]
 struct Container {
     reason: Option<String>,
+    environment: Option<Vec<Variable>>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    name: Option<String>,
+    value: Option<String>,
 }
 
 impl Job {
@@ -33,6 +44,12 @@ impl Job {
     /// Source: AWS Batch user guide, "Array jobs" and "Multi-node parallel jobs".
     fn is_part(&self) -> bool {
         self.job_id.contains([':', '#'])
+    }
+
+    /// Its input, where it is a job of ours.
+    fn input(&mut self) -> Option<String> {
+        let variables = self.container.as_mut()?.environment.take()?;
+        variables.into_iter().find(|one| one.name.as_deref() == Some(INPUT_VARIABLE))?.value
     }
 
     /// Why it ended, in Batch's words and, where there is one, the container's.
@@ -54,7 +71,7 @@ pub(super) fn job(mut detail: Job) -> StatusEvent {
     let Some(status) = resource.status_of(&detail.status).filter(|_| !detail.is_part()) else {
         return StatusEvent::Running;
     };
-    let cause = detail.cause();
+    let (input, cause) = (detail.input(), detail.cause());
     StatusEvent::ended(RunCompletion {
         run_arn: detail.job_arn,
         resource,
@@ -62,7 +79,7 @@ pub(super) fn job(mut detail: Job) -> StatusEvent {
         redrive_count: 0,
         started_at: Moment::of(detail.started_at),
         stopped_at: Moment::of(detail.stopped_at),
-        input: None,
+        input,
         output: None,
         metrics: BTreeMap::new(),
         artifacts: Vec::new(),

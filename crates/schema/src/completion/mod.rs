@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::batch::INPUT_VARIABLE;
+pub use self::sagemaker::one_pipeline_arn;
 pub use self::status_event::{CompletionError, StatusEvent};
 pub use self::watch::Watch;
 use crate::context::{EventContext, RUN_CONTEXT_KEY, RunContext};
@@ -45,6 +47,8 @@ pub enum RunStatus {
     Aborted,
     /// Somebody stopped a job or a pipeline of SageMaker's.
     Stopped,
+    /// A pipeline of SageMaker's did all that it could after a step of it had failed.
+    CompletedWithFailures,
 }
 
 /// What ran: the thing that a source names, or that is told apart by its name.
@@ -74,6 +78,7 @@ const PIPELINE_WORDS: &[(&str, RunStatus)] = &[
     ("Succeeded", RunStatus::Succeeded),
     ("Failed", RunStatus::Failed),
     ("Stopped", RunStatus::Stopped),
+    ("CompletedWithFailures", RunStatus::CompletedWithFailures),
 ];
 const SAGEMAKER_JOB_WORDS: &[(&str, RunStatus)] = &[
     ("Completed", RunStatus::Succeeded),

@@ -140,10 +140,18 @@ pub(super) fn transform_job(detail: TransformJob) -> StatusEvent {
     })
 }
 
+/// The ARN of a pipeline, or of an execution of it, as everybody here writes it. Names
+/// of pipelines are the same in upper and lower case, and SageMaker writes their ARNs as
+/// they were named or in lower case: a run must have one ARN, whoever tells of it.
+#[must_use]
+pub fn one_pipeline_arn(arn: &str) -> String {
+    arn.to_ascii_lowercase()
+}
+
 pub(super) fn pipeline_execution(detail: PipelineExecution) -> StatusEvent {
     ended(Ended {
-        arn: detail.pipeline_execution_arn,
-        resource: RunResource::Pipeline(detail.pipeline_arn),
+        arn: one_pipeline_arn(&detail.pipeline_execution_arn),
+        resource: RunResource::Pipeline(one_pipeline_arn(&detail.pipeline_arn)),
         status: detail.current_pipeline_execution_status,
         began: Moment::of(detail.execution_start_time),
         ended: Moment::of(detail.execution_end_time),

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::model::{
     Delivery, GatherUntil, Identity, Protocol, PublisherRun, S3Source, Source, SourceKind,
     StateMachine, Target, TopicKind, Trigger, Via,
@@ -10,6 +12,7 @@ use super::model::{
 use super::problem::{Fault, quoted};
 use super::read::{Item, Tables};
 use super::table::{Report, Section};
+use super::target::TargetKind;
 use crate::event_type::{EventType, Stage, StageVerb};
 use crate::names::Deployment;
 
@@ -28,6 +31,7 @@ pub(super) fn check(report: &Report, tables: &Tables<'_>) {
     fifo(tables);
     fifo_queues_on_a_standard_topic(tables);
     targets_without_token(tables);
+    pipeline_inputs(tables);
     straight_to_the_topic(tables);
     http_without_sidecar(tables);
     overlaps(tables);
@@ -132,6 +136,17 @@ fn names_on_aws(tables: &Tables<'_>) {
         );
         has_rule.then_some(named)
     }));
+    rules.extend(tables.triggers.iter().filter_map(|item| {
+        let trigger = item.value.as_ref()?;
+        let has_rule =
+            matches!(trigger.target.kind(), TargetKind::SagemakerPipeline | TargetKind::Batch);
+        has_rule.then(|| Named {
+            what: "trigger",
+            section: Some(&item.section),
+            name: trigger.name.clone(),
+            on_aws: deployment.runs_rule(&trigger.name),
+        })
+    }));
     collisions(&rules);
 }
 
@@ -223,12 +238,35 @@ fn targets_without_token(tables: &Tables<'_>) {
         return;
     }
     for item in &tables.triggers {
-        let target = item.value.as_ref().map(|trigger| &trigger.target);
-        if let Some(Target::Batch(_) | Target::Lambda(_)) = target {
+        if item.value.as_ref().is_some_and(|trigger| trigger.target.kind().needs_lease()) {
             let cause =
                 "its target has no name or token, so a start may have to wait for another's lease";
             item.section
                 .fault_of("start", Fault::new(cause, "set `delivery = \"queued\"` in [handler]"));
+        }
+    }
+}
+
+/// Source: Amazon SageMaker API reference, `Parameter`: a name and a text.
+fn pipeline_inputs(tables: &Tables<'_>) {
+    for item in &tables.triggers {
+        let Some(trigger) = &item.value else { continue };
+        if trigger.target.kind() != TargetKind::SagemakerPipeline {
+            continue;
+        }
+        let fields = trigger.input.as_ref().and_then(Value::as_object).into_iter().flatten();
+        for (name, value) in fields {
+            let what = match value {
+                Value::Array(_) => "a list",
+                Value::Object(_) => "a table",
+                _ => continue,
+            };
+            let name = quoted(name);
+            let cause = format!(
+                "the field {name} of `input` is {what}, and a pipeline's parameter is one value"
+            );
+            let remedy = "write a text, a number, true or false, or a query that finds one";
+            item.section.fault_of("input", Fault::new(cause, remedy));
         }
     }
 }

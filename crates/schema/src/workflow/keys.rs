@@ -555,7 +555,7 @@ pub(super) const GATHER: TableKeys = TableKeys {
             "quiet",
             "a duration",
             Optional("\"5m\""),
-            "Complete when no event has arrived for so long; shorter than `within`.",
+            "Complete when no event has arrived for so long, as the sweep sees once a minute; shorter than `within`.",
         ),
         key(
             "all_of",
@@ -567,7 +567,7 @@ pub(super) const GATHER: TableKeys = TableKeys {
             "by",
             "a string",
             Optional("\"$.dataset\""),
-            "What tells windows apart: JSONPath into the event; without it, the prefix of the objects.",
+            "What tells windows apart: JSONPath into the event; without it, the prefix of the objects, or the dataset where the trigger starts on other events too.",
         ),
         key(
             "within",

@@ -8,6 +8,7 @@
 mod check;
 mod json;
 mod keys;
+mod markers;
 mod model;
 mod party;
 mod problem;
@@ -17,6 +18,7 @@ mod source;
 mod spelling;
 mod syntax;
 mod table;
+mod target;
 mod trigger;
 mod types;
 
@@ -27,3 +29,4 @@ pub use keys::reference;
 pub use model::*;
 pub use problem::{Problem, Problems};
 pub use read::read;
+pub use target::TargetKind;

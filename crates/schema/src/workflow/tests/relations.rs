@@ -140,6 +140,27 @@ fn targets_without_a_token_need_the_queue() {
 }
 
 #[test]
+fn a_pipeline_s_parameters_are_single_values() {
+    let start = "start = { sagemaker-pipeline = \"predict\" }";
+    let input = |input: &str| with(start, &format!("{start}\ninput = {input}"));
+    accepted(&input("{ seed = 7, key = \"$.data.key\", fast = true }"));
+    for (field, what) in [("[1, 2]", "a list"), ("{ a = 1 }", "a table")] {
+        refused(
+            &input(&format!("{{ seed = {field} }}")),
+            "input =",
+            &format!("the field \"seed\" of `input` is {what}"),
+            "a query that finds one",
+        );
+    }
+}
+
+#[test]
+fn what_tells_of_a_trigger_s_pipeline_has_a_name_of_its_own() {
+    let named = with("name = \"nightly\"", "name = \"runs-predict\"");
+    refused(&named, "name = \"predict\"", "its name on AWS, wine-runs-predict,", "rename");
+}
+
+#[test]
 fn s3_needs_a_customer_key_on_the_topic() {
     let text = with("context = \"metadata\"", "via = \"topic\"");
     refused(&text, "via = \"topic\"", "under the key that AWS manages", "kms_key");
