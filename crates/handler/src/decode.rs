@@ -9,6 +9,7 @@ use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::envelope::EnvelopeError;
 use bellwire_schema::limits::HOP_MAX;
 use bellwire_schema::payload::{Payload, PayloadError};
+use bellwire_schema::s3::RecordError;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -119,6 +120,9 @@ pub enum Undeliverable {
     /// Its payload does not have the shape of its type.
     #[error(transparent)]
     Payload(#[from] PayloadError),
+    /// It is a record of S3 that tells of no object.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// Too many events caused each other.
     #[error("{hop} events caused each other, more than {HOP_MAX}: a trigger starts itself")]
     HopLimit {
@@ -135,6 +139,8 @@ impl Undeliverable {
             Self::Envelope(EnvelopeError::NotJson { .. }) => DeadReason::Undecodable,
             Self::Envelope(_) => DeadReason::InvalidEnvelope,
             Self::Payload(_) => DeadReason::InvalidPayload,
+            Self::Record(RecordError::KeyNotUtf8 { .. }) => DeadReason::KeyNotUtf8,
+            Self::Record(_) => DeadReason::MalformedRecord,
             Self::HopLimit { .. } => DeadReason::HopLimit,
         }
     }

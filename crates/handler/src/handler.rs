@@ -22,13 +22,14 @@ use crate::announce::{AnnounceError, Topic, started_event};
 use crate::batch::{Queued, answer_of, lanes_of};
 use crate::claim::{Claims, FetchError};
 use crate::clients::Clients;
-use crate::decode::{Delivery, Invocation, check_payload};
+use crate::decode::{Delivery, Invocation, Undeliverable, check_payload};
 use crate::gather::{Generations, Lake, LakeError};
 use crate::matching::{EndedRun, matching};
 use crate::model::{CompiledTrigger, Model};
 use crate::plan::plan_start_or_point;
 use crate::quarantine::{Quarantine, QuarantineError};
 use crate::start::{Attempt, StartError, Targets};
+use crate::straight::{Told, told_by_s3};
 
 /// Messages or groups of a batch that are handled side by side.
 const LANES_MAX: usize = 10;
@@ -185,8 +186,34 @@ impl Handler {
         lane.into_iter().skip(done).map(|queued| queued.item_id).collect()
     }
 
+    /// Handles a message: an event, or what S3 itself tells the topic, of which each
+    /// record goes its own way.
     async fn deliver(&self, delivery: &Delivery, now: Timestamp) -> Result<(), HandlerError> {
-        let event = match delivery.event() {
+        let Some(told) = told_by_s3(&self.model.workflow, &delivery.body) else {
+            return self.deliver_event(delivery, delivery.event(), now).await;
+        };
+        let mut result = Ok(());
+        for record in told {
+            let event = match record {
+                Ok(Told::Event(event)) => Ok(*event),
+                Ok(Told::Skip { reason, key }) => {
+                    info!(reason, key, message_id = delivery.message_id, "record skipped");
+                    continue;
+                }
+                Err(undeliverable) => Err(undeliverable),
+            };
+            result = result.and(self.deliver_event(delivery, event, now).await);
+        }
+        result
+    }
+
+    async fn deliver_event(
+        &self,
+        delivery: &Delivery,
+        event: Result<Envelope, Undeliverable>,
+        now: Timestamp,
+    ) -> Result<(), HandlerError> {
+        let event = match event {
             Ok(event) => event,
             Err(undeliverable) => {
                 let (reason, message) = (undeliverable.reason(), undeliverable.to_string());

@@ -15,8 +15,10 @@
 //! A trigger that gathers has `gather` between `matching` and `plan`: many events,
 //! one start.
 //!
-//! [`batch`], [`decode`], [`destination`], [`matching`], [`plan`] and the rules of
-//! [`gather`] are pure: no client and no clock.
+//! What S3 tells the topic itself becomes events in [`straight`].
+//!
+//! [`batch`], [`decode`], [`destination`], [`matching`], [`plan`], [`straight`] and the
+//! rules of [`gather`] are pure: no client and no clock.
 
 pub mod batch;
 pub mod decode;
@@ -24,6 +26,7 @@ pub mod destination;
 pub mod gather;
 pub mod matching;
 pub mod plan;
+pub mod straight;
 
 mod announce;
 mod call_errors;

@@ -2,7 +2,7 @@
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::function::Settings;
-use bellwire_schema::workflow::{ClaimCheck, Source, SourceKind, TopicKind, Trigger, Workflow};
+use bellwire_schema::workflow::{ClaimCheck, SourceKind, TopicKind, Trigger, Workflow};
 use bellwire_schema::{Deployment, Envelope, Place};
 
 use crate::destination::Destination;
@@ -21,8 +21,8 @@ pub struct Model {
     pub topic_kind: TopicKind,
     /// The triggers, in the order of the file.
     pub triggers: Vec<CompiledTrigger>,
-    /// The sources, in the order of the file.
-    pub sources: Vec<Source>,
+    /// The whole file.
+    pub workflow: Workflow,
     /// Days that the ledger remembers a start.
     pub retention_days: u32,
     /// Where the payloads are of events that were too large for SNS.
@@ -95,7 +95,7 @@ impl Model {
     #[must_use]
     pub fn is_marker_alone(&self, event: &Envelope) -> bool {
         let Some((bucket, key)) = object_of(event) else { return false };
-        let mut sources = self.sources.iter().filter_map(|source| match &source.kind {
+        let mut sources = self.workflow.sources.iter().filter_map(|source| match &source.kind {
             SourceKind::S3(s3) if s3.bucket == bucket && s3.emits == event.event_type => Some(s3),
             _ => None,
         });
@@ -115,21 +115,22 @@ impl Model {
     /// Where a trigger is not what the deploy would have let through.
     pub fn compile(settings: Settings) -> Result<Self, ModelError> {
         let Settings { workflow, deployment, place } = settings;
-        let Workflow { triggers, sources, ledger, topic, claim_check, handler, .. } = workflow;
-        let triggers = triggers
-            .into_iter()
+        let timeout_s = workflow.handler.timeout_s;
+        let triggers = workflow
+            .triggers
+            .iter()
             .map(|trigger| {
-                CompiledTrigger::compile(trigger, &deployment, &place, handler.timeout_s)
+                CompiledTrigger::compile(trigger.clone(), &deployment, &place, timeout_s)
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             deployment,
             place,
-            topic_kind: topic.kind,
+            topic_kind: workflow.topic.kind,
             triggers,
-            sources,
-            retention_days: ledger.retention_days,
-            claim_check,
+            retention_days: workflow.ledger.retention_days,
+            claim_check: workflow.claim_check.clone(),
+            workflow,
         })
     }
 }

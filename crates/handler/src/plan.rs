@@ -289,48 +289,34 @@ fn render_fields(
 
 #[cfg(test)]
 mod tests {
+    use bellwire_schema::function::Settings;
     use bellwire_schema::limits::{STEP_FUNCTIONS_INPUT_BYTES_MAX, STEP_FUNCTIONS_NAME_CHARS_MAX};
-    use bellwire_schema::workflow::{Guards, StateMachine, Target, Trigger, WhenHeld};
-    use bellwire_schema::{Deployment, Place, Stage};
+    use bellwire_schema::workflow::Workflow;
+    use bellwire_schema::{Deployment, Place};
     use serde_json::json;
 
     use super::*;
-    use crate::destination::Destination;
+
+    const WORKFLOW: &str = r#"
+workflow = "wine"
+[[source]]
+name = "raw"
+kind = "s3"
+bucket = "lake"
+[[trigger]]
+name = "train"
+stage = "training"
+on = "data.arrived"
+start = { step-functions = "train.asl.json" }
+"#;
 
     fn model(input: Option<Value>) -> Model {
-        let trigger = Trigger {
-            name: "train".to_owned(),
-            stage: Stage::Training,
-            on: vec!["data.arrived".parse().unwrap()],
-            condition: None,
-            gather: None,
-            guards: Guards {
-                cooldown_s: None,
-                max_concurrent: None,
-                max_starts_per_day: None,
-                when_held: WhenHeld::Wait,
-            },
-            target: Target::StepFunctions(StateMachine::Definition("train.asl.json".to_owned())),
-            input: None,
-            expected_duration_s: 60,
-        };
-        let place = Place::new("eu-west-1", "123456789012");
+        let workflow: Workflow = bellwire_schema::workflow::read(WORKFLOW).unwrap();
         let deployment = Deployment::new("wine", None);
-        Model {
-            deployment: deployment.clone(),
-            triggers: vec![CompiledTrigger {
-                condition: None,
-                gather: None,
-                input: input.map(|template| InputTemplate::parse(&template).unwrap()),
-                destination: Destination::of(&trigger.target, &deployment, &place, "train", 60),
-                trigger,
-            }],
-            place,
-            sources: Vec::new(),
-            topic_kind: bellwire_schema::workflow::TopicKind::Standard,
-            retention_days: 400,
-            claim_check: None,
-        }
+        let place = Place::new("eu-west-1", "123456789012");
+        let mut model = Model::compile(Settings { workflow, deployment, place }).unwrap();
+        model.triggers[0].input = input.map(|template| InputTemplate::parse(&template).unwrap());
+        model
     }
 
     fn event() -> Envelope {

@@ -3,9 +3,7 @@
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::limits::STARTS_PER_DAY_DEFAULT;
-use bellwire_schema::workflow::{
-    Guards, Protocol, Source, SourceKind, Subscriber, Trigger, Via, Workflow,
-};
+use bellwire_schema::workflow::{Guards, Protocol, Subscriber, Trigger, Workflow};
 
 use crate::desired::function_references;
 use crate::gather;
@@ -23,7 +21,6 @@ const LATER: &str = "not in this version: leave it out for now";
 /// All the problems that were found.
 pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), Problems> {
     let mut problems = parts(workflow);
-    problems.extend(workflow.sources.iter().filter_map(source));
     problems.extend(workflow.subscribers.iter().filter_map(|one| subscriber(owner, one)));
     problems.extend(workflow.triggers.iter().flat_map(trigger));
     problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, one)));
@@ -40,12 +37,6 @@ fn parts(workflow: &Workflow) -> Vec<Problem> {
         problems.push(Problem::new("workflow", "it has no triggers", remedy));
     }
     problems
-}
-
-fn source(source: &Source) -> Option<Problem> {
-    let is_straight = matches!(&source.kind, SourceKind::S3(s3) if s3.via == Via::Topic);
-    is_straight
-        .then(|| Problem::new(format!("source \"{}\"", source.name), "`via = \"topic\"`", LATER))
 }
 
 fn subscriber(owner: &Owner, subscriber: &Subscriber) -> Option<Problem> {
@@ -107,14 +98,16 @@ fn references(workflow: &Workflow, inputs: &Inputs) -> Vec<Problem> {
 
 /// What SNS would say of the subscriptions' filter policies.
 fn filter(workflow: &Workflow) -> Vec<Problem> {
-    let handler = ("handler".to_owned(), pushdown::handler_filter(workflow));
+    let (policy, scope) = pushdown::handler_filter(workflow);
+    let handler = ("handler".to_owned(), policy, scope);
     let others = workflow.subscribers.iter().map(|subscriber| {
-        (format!("subscriber \"{}\"", subscriber.name), pushdown::subscriber_filter(subscriber))
+        let place = format!("subscriber \"{}\"", subscriber.name);
+        (place, pushdown::subscriber_filter(subscriber), Scope::Attributes)
     });
-    let policies = [handler].into_iter().chain(others).filter(|(_, policy)| !policy.is_null());
+    let policies = [handler].into_iter().chain(others).filter(|(_, policy, _)| !policy.is_null());
     policies
-        .flat_map(|(place, policy)| {
-            let found = match FilterPolicy::parse(&policy, Scope::Attributes) {
+        .flat_map(|(place, policy, scope)| {
+            let found = match FilterPolicy::parse(&policy, scope) {
                 Ok(policy) => policy.check_limits(),
                 Err(problems) => problems,
             };

@@ -180,9 +180,9 @@ fn shown(kind: Kind, change: &Change) -> Vec<String> {
         _ if kind == Kind::BucketNotification => {
             let entry = |sign: char, value: &Value| {
                 let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-                let queue = text("queue_arn");
-                let queue = queue.rsplit(':').next().unwrap_or_default();
-                format!("{sign} {} *{} -> {queue}", text("prefix"), text("suffix"))
+                let destination = text("destination_arn");
+                let destination = destination.rsplit(':').next().unwrap_or_default();
+                format!("{sign} {} *{} -> {destination}", text("prefix"), text("suffix"))
             };
             let sides = [('-', from), ('+', to)];
             if sides.iter().any(|(_, value)| value.is_object()) {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwire_ledger::BY_DAY_INDEX;
-use bellwire_schema::workflow::{GatherUntil, S3Source, SourceKind, Trigger, Workflow};
+use bellwire_schema::workflow::{GatherUntil, S3Source, SourceKind, Trigger, Via, Workflow};
 use serde_json::{Value, json};
 
 use crate::desired::sources_by_bucket;
@@ -18,7 +18,7 @@ use crate::resource::{Kind, Owner, ResourceId};
 const LIST_OBJECTS_SAFE: u64 = 600;
 
 /// A notification entry of its own for a marker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Marker<'a> {
     /// The source whose suffix hides it.
     source: &'a str,
@@ -26,6 +26,8 @@ pub(crate) struct Marker<'a> {
     pub(crate) prefix: &'a str,
     /// What its key ends with.
     pub(crate) name: &'a str,
+    /// The way it takes, with its source.
+    pub(crate) via: Via,
 }
 
 impl Marker<'_> {
@@ -48,11 +50,14 @@ pub(crate) fn markers<'a>(workflow: &'a Workflow, bucket: &str) -> Vec<Marker<'a
             continue;
         }
         let names = workflow.hidden_markers(s3).into_iter();
-        let marker = |name| Marker { source: &source.name, prefix: &s3.prefix, name };
+        let marker = |name| Marker { source: &source.name, prefix: &s3.prefix, name, via: s3.via };
         all.extend(names.map(marker));
     }
     // The widest first, so that whatever it covers is left out.
-    all.sort_by_key(|marker| (marker.prefix.len() + marker.name.len(), *marker));
+    all.sort_by_key(|marker| {
+        let Marker { source, prefix, name, .. } = *marker;
+        (prefix.len() + name.len(), source, prefix, name)
+    });
     let mut kept: Vec<Marker<'a>> = Vec::new();
     for marker in all {
         if !kept.iter().any(|other| other.covers(&marker)) {
@@ -74,6 +79,7 @@ pub(crate) fn problems(workflow: &Workflow) -> Vec<Problem> {
             source,
             prefix: &s3.prefix,
             name: &s3.suffix,
+            via: s3.via,
         });
         let others: Vec<Marker<'_>> = own.chain(markers.iter().copied()).collect();
         for marker in &markers {

@@ -242,7 +242,7 @@ async fn listening(
 }
 
 /// Our entries in the buckets of the plan, in those that are ours, and in those
-/// that the ingest queue still admits.
+/// that the ingest queue or the topic still admits.
 async fn notifications(
     aws: &Aws,
     owner: &Owner,
@@ -260,6 +260,7 @@ async fn notifications(
             Properties::Queue(queue) if queue.name == owner.deployment.ingest_queue() => {
                 buckets.extend(policy::buckets_of(&queue.policy));
             }
+            Properties::Topic(topic) => buckets.extend(policy::buckets_of(&topic.policy)),
             Properties::Bucket(bucket) => {
                 buckets.insert(bucket.name.clone());
             }

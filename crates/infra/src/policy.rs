@@ -103,26 +103,39 @@ fn tls_only(action: &str, resources: &[String]) -> Value {
     })
 }
 
-/// The topic's: everybody needs an IAM permission of their own, and TLS.
+/// The topic's: everybody needs an IAM permission of their own, and TLS; but for the
+/// buckets of sources with `via = "topic"`, for which S3 may publish.
 #[must_use]
-pub fn topic(topic_arn: &str) -> Value {
-    document(&[tls_only("sns:Publish", &[topic_arn.to_owned()])])
+pub fn topic(owner: &Owner, topic_arn: &str, buckets: &[String]) -> Value {
+    let mut statements = Vec::new();
+    if !buckets.is_empty() {
+        statements.push(buckets_notify(owner, "sns:Publish", topic_arn, buckets));
+    }
+    statements.push(tls_only("sns:Publish", &[topic_arn.to_owned()]));
+    document(&statements)
 }
 
-/// Lets a service send to a queue for these resources of this account.
-fn service_may_send(
+/// Lets S3 tell a queue or topic, for these buckets of this account.
+fn buckets_notify(owner: &Owner, action: &str, destination: &str, buckets: &[String]) -> Value {
+    let buckets: Vec<String> = buckets.iter().map(|b| owner.place.bucket_arn(b)).collect();
+    service_may(owner, SID_BUCKETS, "s3.amazonaws.com", action, destination, &buckets)
+}
+
+/// Lets a service do this to a queue or topic for these resources of this account.
+fn service_may(
     owner: &Owner,
     sid: &str,
     service: &str,
-    queue: &str,
+    action: &str,
+    resource: &str,
     sources: &[String],
 ) -> Value {
     json!({
         "Sid": sid,
         "Effect": "Allow",
         "Principal": {"Service": service},
-        "Action": "sqs:SendMessage",
-        "Resource": queue,
+        "Action": action,
+        "Resource": resource,
         "Condition": {
             "ArnEquals": {"aws:SourceArn": sources},
             "StringEquals": {"aws:SourceAccount": owner.place.account},
@@ -130,8 +143,8 @@ fn service_may_send(
     })
 }
 
-/// The Sid under which the ingest queue admits S3; the buckets it names are
-/// those that have ever been told to notify it.
+/// The Sid under which the ingest queue and the topic admit S3; the buckets it names
+/// are those that have ever been told to notify them.
 const SID_BUCKETS: &str = "BucketsNotify";
 
 /// The ingest queue's: the buckets and rules of the plan may fill it.
@@ -140,9 +153,7 @@ pub fn ingest_queue(owner: &Owner, buckets: &[String], rules: &[String]) -> Valu
     let queue = owner.place.queue_arn(&owner.deployment.ingest_queue());
     let mut statements = Vec::new();
     if !buckets.is_empty() {
-        let buckets: Vec<String> = buckets.iter().map(|b| owner.place.bucket_arn(b)).collect();
-        let service = "s3.amazonaws.com";
-        statements.push(service_may_send(owner, SID_BUCKETS, service, &queue, &buckets));
+        statements.push(buckets_notify(owner, "sqs:SendMessage", &queue, buckets));
     }
     if !rules.is_empty() {
         statements.push(rules_may_send(owner, &queue, rules));
@@ -153,12 +164,13 @@ pub fn ingest_queue(owner: &Owner, buckets: &[String], rules: &[String]) -> Valu
 
 fn rules_may_send(owner: &Owner, queue: &str, rules: &[String]) -> Value {
     let rules: Vec<String> = rules.iter().map(|rule| owner.place.rule_arn(rule)).collect();
-    service_may_send(owner, "RulesSend", "events.amazonaws.com", queue, &rules)
+    let service = "events.amazonaws.com";
+    service_may(owner, "RulesSend", service, "sqs:SendMessage", queue, &rules)
 }
 
-/// The buckets that an ingest queue's policy admits, by name.
-pub(crate) fn buckets_of(ingest_policy: &Value) -> Vec<String> {
-    let statements = ingest_policy["Statement"].as_array().into_iter().flatten();
+/// The buckets that the policy of an ingest queue or topic admits, by name.
+pub(crate) fn buckets_of(policy: &Value) -> Vec<String> {
+    let statements = policy["Statement"].as_array().into_iter().flatten();
     let admitted = statements.filter(|statement| statement["Sid"] == SID_BUCKETS);
     let sources =
         admitted.flat_map(

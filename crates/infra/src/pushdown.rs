@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
-use bellwire_schema::workflow::{Subscriber, Trigger, Workflow};
+use bellwire_schema::workflow::{Source, SourceKind, Subscriber, Trigger, Via, Workflow};
 use bellwire_schema::{EventType, StageVerb};
 use serde_json::{Map, Value, json};
 
@@ -27,30 +27,50 @@ struct Wanted {
     pins: BTreeMap<&'static str, Vec<Value>>,
 }
 
-/// The filter policy of the handler's subscription, in attribute scope.
+/// The filter policy of the handler's subscription, and its scope: that of attributes,
+/// unless S3 itself tells the topic of a source, which it does without any.
 ///
 /// ```
 /// # use bellwire_infra::pushdown::handler_filter;
+/// # use bellwire_schema::filter::Scope;
 /// # fn shown(workflow: &bellwire_schema::workflow::Workflow) {
-/// let policy = handler_filter(workflow);
+/// let (policy, scope) = handler_filter(workflow);
+/// assert_eq!(scope, Scope::Attributes);
 /// assert!(policy["type"].is_array());
 /// # }
 /// ```
 #[must_use]
-pub fn handler_filter(workflow: &Workflow) -> Value {
+pub fn handler_filter(workflow: &Workflow) -> (Value, Scope) {
     let wanted: Vec<Wanted> = workflow.triggers.iter().flat_map(wanted_by).collect();
     let types: BTreeSet<&String> = wanted.iter().flat_map(|wanted| &wanted.types).collect();
-    let mut policy = Map::from_iter([("type".to_owned(), json!(types))]);
+    let notifications = notifications_wanted(workflow);
+    let scope = if notifications.is_some() { Scope::Body } else { Scope::Attributes };
+    let whole = |events: &Map<String, Value>| match &notifications {
+        Some(notifications) => json!({"$or": [events, notifications]}),
+        None => Value::Object(events.clone()),
+    };
+    let mut events = Map::from_iter([("type".to_owned(), json!(types))]);
     for key in PUSHED {
         let Some(conditions) = union_of_pins(&wanted, key) else {
             continue;
         };
-        policy.insert(key.to_owned(), Value::Array(conditions));
-        if !is_within_limits(&policy) {
-            policy.remove(key);
+        events.insert(key.to_owned(), Value::Array(conditions));
+        if !is_within_limits(&whole(&events), scope) {
+            events.remove(key);
         }
     }
-    Value::Object(policy)
+    (whole(&events), scope)
+}
+
+/// The notifications that S3 itself sends to the topic, by their buckets; `None` where
+/// it sends none. Within a bucket its own filters hold.
+fn notifications_wanted(workflow: &Workflow) -> Option<Value> {
+    let bucket = |source: &Source| match &source.kind {
+        SourceKind::S3(s3) if s3.via == Via::Topic => Some(s3.bucket.clone()),
+        _ => None,
+    };
+    let buckets: BTreeSet<String> = workflow.sources.iter().filter_map(bucket).collect();
+    (!buckets.is_empty()).then(|| json!({"Records": {"s3": {"bucket": {"name": buckets}}}}))
 }
 
 /// The filter policy of another subscriber; `null`: everything.
@@ -124,8 +144,8 @@ fn union_of_pins(wanted: &[Wanted], key: &str) -> Option<Vec<Value>> {
     (!union.is_empty()).then_some(union)
 }
 
-fn is_within_limits(policy: &Map<String, Value>) -> bool {
-    match FilterPolicy::parse(&Value::Object(policy.clone()), Scope::Attributes) {
+fn is_within_limits(policy: &Value, scope: Scope) -> bool {
+    match FilterPolicy::parse(policy, scope) {
         Ok(policy) => policy.check_limits().is_empty(),
         Err(_) => false,
     }
@@ -234,8 +254,12 @@ mod tests {
                     })
             };
             let is_wanted = triggers.iter().any(wants);
-            let policy = handler_filter(&Workflow { triggers, ..workflow() });
-            let passes = parsed(&policy, Scope::Attributes).matches_attributes(&attributes);
+            let workflow = Workflow { triggers, ..workflow() };
+            let (policy, scope) = handler_filter(&workflow);
+            let passes = parsed(&policy, scope).matches_attributes(&attributes);
+            prop_assert!(passes || !is_wanted, "{policy} holds back {body}");
+            let (policy, scope) = handler_filter(&straight(workflow));
+            let passes = parsed(&policy, scope).matches_body(&body);
             prop_assert!(passes || !is_wanted, "{policy} holds back {body}");
         }
 
@@ -253,8 +277,8 @@ mod tests {
             let Some(started) = triggers.iter().find(starts).cloned() else {
                 return Ok(());
             };
-            let policy = handler_filter(&Workflow { triggers, ..workflow() });
-            let policy = parsed(&policy, Scope::Attributes);
+            let (policy, scope) = handler_filter(&Workflow { triggers, ..workflow() });
+            let policy = parsed(&policy, scope);
             for verb in [StageVerb::Completed, StageVerb::Failed] {
                 let mut texts = vec![
                     ("type", started.stage.event(verb).as_str().to_owned()),
@@ -273,6 +297,34 @@ mod tests {
         }
     }
 
+    /// The same, but that S3 tells the topic itself.
+    fn straight(mut workflow: Workflow) -> Workflow {
+        for source in &mut workflow.sources {
+            if let SourceKind::S3(s3) = &mut source.kind {
+                s3.via = Via::Topic;
+            }
+        }
+        workflow
+    }
+
+    #[test]
+    fn what_s3_itself_tells_passes_by_its_bucket() {
+        let (policy, scope) = handler_filter(&straight(workflow()));
+        assert_eq!(scope, Scope::Body);
+        let policy = parsed(&policy, scope);
+        assert!(policy.check_limits().is_empty());
+        let of_bucket = |bucket: &str| {
+            json!({"Records": [{"eventSource": "aws:s3", "s3": {
+                "bucket": {"name": bucket}, "object": {"key": "raw/_SUCCESS"},
+            }}]})
+        };
+        assert!(policy.matches_body(&of_bucket("wine-lake")));
+        assert!(!policy.matches_body(&of_bucket("another")));
+        assert!(!policy.matches_body(&json!({"Event": "s3:TestEvent", "Bucket": "wine-lake"})));
+        assert!(policy.matches_body(&json!({"type": "ml.data.arrived.v1"})));
+        assert!(!policy.matches_body(&json!({"type": "ml.data.removed.v1"})));
+    }
+
     #[test]
     fn a_dataset_is_pushed_only_where_every_trigger_pins_it() {
         let pinned = |dataset: &str| Trigger {
@@ -280,14 +332,14 @@ mod tests {
             ..trigger("t", "t.asl.json")
         };
         let open = trigger("t", "t.asl.json");
-        let filter_of = |triggers| handler_filter(&Workflow { triggers, ..workflow() });
+        let filter_of = |triggers| handler_filter(&Workflow { triggers, ..workflow() }).0;
         assert_eq!(filter_of(vec![pinned("a"), pinned("b")])["dataset"], json!(["a", "b"]));
         assert_eq!(filter_of(vec![pinned("a"), open])["dataset"], Value::Null);
     }
 
     #[test]
     fn what_no_trigger_wants_is_held_back() {
-        let policy = parsed(&handler_filter(&workflow()), Scope::Attributes);
+        let policy = parsed(&handler_filter(&workflow()).0, Scope::Attributes);
         let of_type = |event_type: &str| {
             let text = AttributeValue::String(event_type.to_owned());
             policy.matches_attributes(&BTreeMap::from([("type".to_owned(), text)]))

@@ -157,24 +157,11 @@ impl Rules {
         }
     }
 
-    /// The first source that wants an object has it: the event's id is the same
-    /// whichever source it is of.
     fn route_object(&self, object: &ObjectEvent) -> Routed {
         if object.is_folder_marker() {
             return Routed::Skip(Skip::FolderMarker);
         }
-        let wanting = self.workflow.sources.iter().find_map(|source| match &source.kind {
-            SourceKind::S3(rules) if rules.via == Via::Publisher && rules.wants(object) => {
-                Some((source, rules))
-            }
-            _ => None,
-        });
-        // What a gather waits for comes through, though its source's suffix hides it.
-        let marker = || {
-            let found = self.workflow.source_of_marker(object);
-            found.filter(|(_, rules)| rules.via == Via::Publisher)
-        };
-        let Some((source, rules)) = wanting.or_else(marker) else {
+        let Some((source, rules)) = self.workflow.source_of(object, Via::Publisher) else {
             return Routed::Skip(Skip::NoRule);
         };
         let envelope = object.to_envelope(source, rules);

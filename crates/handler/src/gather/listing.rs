@@ -118,7 +118,7 @@ pub(super) fn source_of<'a>(
     bucket: &str,
     key: &str,
 ) -> Option<(&'a Source, &'a S3Source)> {
-    model.sources.iter().find_map(|source| match &source.kind {
+    model.workflow.sources.iter().find_map(|source| match &source.kind {
         SourceKind::S3(s3)
             if s3.bucket == bucket
                 && key.starts_with(&s3.prefix)

@@ -3,6 +3,7 @@
 mod calls;
 mod gather;
 mod queued;
+mod straight;
 mod stub;
 mod targets;
 mod world;

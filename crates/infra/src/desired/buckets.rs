@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwire_schema::EventType;
-use bellwire_schema::workflow::{S3Source, SourceKind, Workflow};
+use bellwire_schema::workflow::{S3Source, SourceKind, Via, Workflow};
 
 use super::Desired;
 use crate::kind::bucket::Bucket;
@@ -14,7 +14,13 @@ use crate::{gather, policy};
 impl Desired<'_> {
     pub(super) fn buckets(&mut self) {
         for (bucket, sources) in sources_by_bucket(self.workflow) {
-            let mut depends_on = vec![self.ingest_queue_id()];
+            let mut depends_on = Vec::new();
+            if sources.iter().any(|(_, source)| source.via == Via::Publisher) {
+                depends_on.push(self.ingest_queue_id());
+            }
+            if sources.iter().any(|(_, source)| source.via == Via::Topic) {
+                depends_on.push(self.topic_id());
+            }
             if sources.iter().any(|(_, source)| source.create) {
                 depends_on.push(ResourceId::new(Kind::Bucket, &bucket));
                 let properties = Bucket {
@@ -29,12 +35,16 @@ impl Desired<'_> {
                 self.add(Properties::Bucket(properties), vec![]);
             }
             let queue_arn = self.owner.place.queue_arn(&self.owner.deployment.ingest_queue());
+            let destination_arn = |via: Via| match via {
+                Via::Publisher => queue_arn.clone(),
+                Via::Topic => self.topic_arn(),
+            };
             let entry = |(name, source): &(&str, &S3Source)| {
                 let entry = Entry {
                     events: notified_events(&source.emits),
                     prefix: source.prefix.clone(),
                     suffix: source.suffix.clone(),
-                    queue_arn: queue_arn.clone(),
+                    destination_arn: destination_arn(source.via),
                 };
                 (self.owner.entry_id(name), entry)
             };
@@ -43,7 +53,7 @@ impl Desired<'_> {
                     events: notified_events(&EventType::data_arrived()),
                     prefix: marker.prefix.to_owned(),
                     suffix: marker.name.to_owned(),
-                    queue_arn: queue_arn.clone(),
+                    destination_arn: destination_arn(marker.via),
                 };
                 (self.owner.entry_id(&marker.purpose()), entry)
             });
@@ -63,6 +73,13 @@ pub(crate) fn sources_by_bucket(workflow: &Workflow) -> BTreeMap<String, Vec<(&s
         }
     }
     buckets
+}
+
+/// The buckets that have sources which take this way.
+pub(super) fn buckets_via(workflow: &Workflow, via: Via) -> Vec<String> {
+    let buckets = sources_by_bucket(workflow).into_iter();
+    let buckets = buckets.filter(|(_, sources)| sources.iter().any(|(_, s3)| s3.via == via));
+    buckets.map(|(bucket, _)| bucket).collect()
 }
 
 /// The S3 events that make events of a type, sorted. What a lifecycle rule removes, S3

@@ -1,10 +1,10 @@
 //! The ingest queue, the work queue, and the dead queues behind them.
 
-use bellwire_schema::workflow::{PublisherRun, TopicKind, Workflow};
+use bellwire_schema::workflow::{PublisherRun, TopicKind, Via, Workflow};
 use serde_json::Value;
 
 use super::Desired;
-use super::buckets::sources_by_bucket;
+use super::buckets::buckets_via;
 use super::rules::rules_into_ingest;
 use crate::kind::queue::{Queue, Redrive};
 use crate::policy;
@@ -42,7 +42,7 @@ impl Desired<'_> {
         let Owner { deployment, place } = self.owner;
         let (ingest, dead) = (deployment.ingest_queue(), deployment.dead_queue());
         let rules: Vec<String> = rules_into_ingest(self.owner, self.workflow);
-        let buckets: Vec<String> = sources_by_bucket(self.workflow).into_keys().collect();
+        let buckets = buckets_via(self.workflow, Via::Publisher);
         let queue = |name: &str| Queue {
             name: name.to_owned(),
             arn: place.queue_arn(name),

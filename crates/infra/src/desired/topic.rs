@@ -1,8 +1,10 @@
 //! The topic, and who is subscribed to it.
 
-use bellwire_schema::workflow::{Delivery, Protocol, Subscriber, Workflow};
+use bellwire_schema::filter::Scope;
+use bellwire_schema::workflow::{Delivery, Protocol, Subscriber, Via, Workflow};
 use serde_json::Value;
 
+use super::buckets::buckets_via;
 use super::queues::topic_dead_queue;
 use super::{ALIAS, Desired};
 use crate::kind::subscription::Subscription;
@@ -24,7 +26,11 @@ impl Desired<'_> {
             name,
             display_name,
             kms_key: settings.kms_key.clone().unwrap_or_else(|| SNS_KEY.to_owned()),
-            policy: policy::topic(&self.topic_arn()),
+            policy: policy::topic(
+                self.owner,
+                &self.topic_arn(),
+                &buckets_via(self.workflow, Via::Topic),
+            ),
             tags: self.owner.tags(),
         };
         self.add(Properties::Topic(topic), vec![]);
@@ -52,15 +58,19 @@ impl Desired<'_> {
 
 /// All subscriptions of our topic: the handler's, and the workflow's subscribers'.
 fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscription> {
-    let subscription = |protocol: &str, endpoint: String, filter_policy: Value| Subscription {
-        topic_arn: owner.place.topic_arn(&owner.deployment.topic(workflow.topic.kind)),
-        protocol: protocol.to_owned(),
-        endpoint,
-        filter_policy,
-        filter_scope: "MessageAttributes".to_owned(),
-        is_raw: false,
-        dead_queue_arn: Some(owner.place.queue_arn(&topic_dead_queue(owner, workflow))),
-    };
+    let subscription =
+        |protocol: &str, endpoint: String, (filter_policy, scope): (Value, Scope)| Subscription {
+            topic_arn: owner.place.topic_arn(&owner.deployment.topic(workflow.topic.kind)),
+            protocol: protocol.to_owned(),
+            endpoint,
+            filter_policy,
+            filter_scope: match scope {
+                Scope::Attributes => "MessageAttributes".to_owned(),
+                Scope::Body => "MessageBody".to_owned(),
+            },
+            is_raw: false,
+            dead_queue_arn: Some(owner.place.queue_arn(&topic_dead_queue(owner, workflow))),
+        };
     let filter = pushdown::handler_filter(workflow);
     let handler = match workflow.handler.delivery {
         Delivery::Direct => {
@@ -78,7 +88,7 @@ fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscription> {
             Protocol::Sqs => "sqs",
             Protocol::Lambda => "lambda",
         };
-        let filter = pushdown::subscriber_filter(subscriber);
+        let filter = (pushdown::subscriber_filter(subscriber), Scope::Attributes);
         subscription(protocol, subscriber.endpoint.clone(), filter)
     });
     [handler].into_iter().chain(others).collect()

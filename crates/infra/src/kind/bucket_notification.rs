@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_s3::types::{
-    EventBridgeConfiguration, FilterRule, FilterRuleName, LambdaFunctionConfiguration,
+    Event, EventBridgeConfiguration, FilterRule, FilterRuleName, LambdaFunctionConfiguration,
     NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration, S3KeyFilter,
     TopicConfiguration,
 };
+use bellwire_schema::workflow::TopicKind;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::Aws;
@@ -21,7 +22,7 @@ use crate::wait::{Patience, retry};
 const GET: &str = "s3:GetBucketNotification";
 const PUT: &str = "s3:PutBucketNotification";
 
-/// S3 asks the queue whether it may send to it, and a queue's policy takes up to
+/// S3 asks the queue or topic whether it may send to it, and a queue's policy takes up to
 /// a minute to be the same everywhere.
 const DESTINATION_KNOWN_WITHIN: Patience = Patience {
     first: Duration::from_millis(500),
@@ -38,7 +39,7 @@ pub struct BucketNotification {
     pub entries: BTreeMap<String, Entry>,
 }
 
-/// One entry: which objects a queue is told of.
+/// One entry: which objects a queue or topic is told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// What happened to them: `s3:ObjectCreated:*`.
@@ -47,15 +48,19 @@ pub struct Entry {
     pub prefix: String,
     /// What their keys end with.
     pub suffix: String,
-    /// The ARN of the queue.
-    pub queue_arn: String,
+    /// The ARN of the queue or topic.
+    pub destination_arn: String,
 }
 
 impl Entry {
     fn summary(&self) -> String {
-        let queue = self.queue_arn.rsplit(':').next().unwrap_or_default();
+        let destination = self.destination_arn.rsplit(':').next().unwrap_or_default();
         let pattern = format!("{}*{}", self.prefix, self.suffix);
-        format!("{pattern} -> {queue}")
+        format!("{pattern} -> {destination}")
+    }
+
+    fn is_to_topic(&self) -> bool {
+        self.destination_arn.split(':').nth(2) == Some("sns")
     }
 }
 
@@ -78,9 +83,10 @@ impl Configuration {
     /// The names of all that is not ours, sorted.
     fn foreign_names(&self, owner: &Owner) -> Vec<String> {
         let id = |id: Option<&str>| id.unwrap_or("(no id)").to_owned();
-        let queues = self.queues.iter().filter(|queue| !is_ours(owner, queue));
+        let queues = self.queues.iter().filter(|queue| !is_our_queue(owner, queue));
         let queues = queues.map(|queue| id(queue.id()));
-        let topics = self.topics.iter().map(|topic| id(topic.id()));
+        let topics = self.topics.iter().filter(|topic| !is_our_topic(owner, topic));
+        let topics = topics.map(|topic| id(topic.id()));
         let functions = self.functions.iter().map(|function| id(function.id()));
         let event_bridge = self.event_bridge.iter().map(|_| "EventBridge".to_owned());
         let mut names: Vec<String> =
@@ -88,13 +94,66 @@ impl Configuration {
         names.sort();
         names
     }
+
+    /// Our entries, by their Ids.
+    fn ours(&self, owner: &Owner) -> BTreeMap<String, Entry> {
+        let queues = self.queues.iter().filter(|queue| is_our_queue(owner, queue));
+        let queues = queues.filter_map(|queue| {
+            Some((queue.id()?, entry_of(queue.queue_arn(), queue.events(), queue.filter())))
+        });
+        let topics = self.topics.iter().filter(|topic| is_our_topic(owner, topic));
+        let topics = topics.filter_map(|topic| {
+            Some((topic.id()?, entry_of(topic.topic_arn(), topic.events(), topic.filter())))
+        });
+        queues.chain(topics).map(|(id, entry)| (id.to_owned(), entry)).collect()
+    }
+
+    /// Takes our entries out.
+    fn clear(&mut self, owner: &Owner) {
+        self.queues.retain(|queue| !is_our_queue(owner, queue));
+        self.topics.retain(|topic| !is_our_topic(owner, topic));
+    }
+
+    fn add(&mut self, id: &str, entry: &Entry) {
+        let (events, filter) = (s3_events(entry), filter_of(entry));
+        match entry.is_to_topic() {
+            true => self.topics.push(
+                TopicConfiguration::builder()
+                    .id(id)
+                    .topic_arn(&entry.destination_arn)
+                    .set_events(Some(events))
+                    .set_filter(filter)
+                    .build()
+                    .expect("topic and events are set"),
+            ),
+            false => self.queues.push(
+                QueueConfiguration::builder()
+                    .id(id)
+                    .queue_arn(&entry.destination_arn)
+                    .set_events(Some(events))
+                    .set_filter(filter)
+                    .build()
+                    .expect("queue and events are set"),
+            ),
+        }
+    }
 }
 
-/// Whether an entry is ours: by its Id and by its queue, since the Ids of
+fn is_our_queue(owner: &Owner, queue: &QueueConfiguration) -> bool {
+    let ours = owner.place.queue_arn(&owner.deployment.ingest_queue());
+    is_ours(owner, queue.id()) && queue.queue_arn() == ours
+}
+
+/// S3 tells no FIFO topic.
+fn is_our_topic(owner: &Owner, topic: &TopicConfiguration) -> bool {
+    let ours = owner.place.topic_arn(&owner.deployment.topic(TopicKind::Standard));
+    is_ours(owner, topic.id()) && topic.topic_arn() == ours
+}
+
+/// Whether an Id is one of ours. Where it leads to must be ours too, since the Ids of
 /// workflow `a` in environment `b` begin like those of `a` in none.
-fn is_ours(owner: &Owner, queue: &QueueConfiguration) -> bool {
-    queue.id().is_some_and(|id| id.starts_with(&owner.entry_id("")))
-        && queue.queue_arn() == owner.place.queue_arn(&owner.deployment.ingest_queue())
+fn is_ours(owner: &Owner, id: Option<&str>) -> bool {
+    id.is_some_and(|id| id.starts_with(&owner.entry_id("")))
 }
 
 async fn read(aws: &Aws, bucket: &str) -> Result<Option<Configuration>, CallError> {
@@ -120,9 +179,7 @@ pub(crate) async fn observe(
     let within = ResourceId::new(Kind::BucketNotification, bucket);
     let foreign = configuration.foreign_names(owner).into_iter();
     let foreign = foreign.map(|name| Foreign { within: within.clone(), name }).collect();
-    let ours = configuration.queues.iter().filter(|queue| is_ours(owner, queue));
-    let entries: BTreeMap<String, Entry> =
-        ours.filter_map(|queue| Some((queue.id()?.to_owned(), entry_of(queue)))).collect();
+    let entries = configuration.ours(owner);
     if entries.is_empty() {
         return Ok((None, foreign));
     }
@@ -130,8 +187,12 @@ pub(crate) async fn observe(
     Ok((Some(Observed::ours(Properties::BucketNotification(notification))), foreign))
 }
 
-fn entry_of(queue: &QueueConfiguration) -> Entry {
-    let rules = queue.filter().and_then(NotificationConfigurationFilter::key);
+fn entry_of(
+    destination_arn: &str,
+    events: &[Event],
+    filter: Option<&NotificationConfigurationFilter>,
+) -> Entry {
+    let rules = filter.and_then(NotificationConfigurationFilter::key);
     let rules = rules.map(S3KeyFilter::filter_rules).unwrap_or_default();
     // S3 spells the names `prefix`, `Prefix` and `PREFIX`, as they were written.
     let value = |wanted: &str| {
@@ -140,18 +201,21 @@ fn entry_of(queue: &QueueConfiguration) -> Entry {
         });
         rule.and_then(FilterRule::value).unwrap_or_default().to_owned()
     };
-    let mut events: Vec<String> =
-        queue.events().iter().map(|event| event.as_str().to_owned()).collect();
+    let mut events: Vec<String> = events.iter().map(|event| event.as_str().to_owned()).collect();
     events.sort();
     Entry {
         events,
         prefix: value("prefix"),
         suffix: value("suffix"),
-        queue_arn: queue.queue_arn().to_owned(),
+        destination_arn: destination_arn.to_owned(),
     }
 }
 
-fn configuration_of(id: &str, entry: &Entry) -> QueueConfiguration {
+fn s3_events(entry: &Entry) -> Vec<Event> {
+    entry.events.iter().map(|event| event.as_str().into()).collect()
+}
+
+fn filter_of(entry: &Entry) -> Option<NotificationConfigurationFilter> {
     let rule = |name: FilterRuleName, value: &str| {
         let rule = FilterRule::builder().name(name).value(value).build();
         (!value.is_empty()).then_some(rule)
@@ -161,17 +225,10 @@ fn configuration_of(id: &str, entry: &Entry) -> QueueConfiguration {
             .into_iter()
             .flatten()
             .collect();
-    let filter = (!rules.is_empty()).then(|| {
+    (!rules.is_empty()).then(|| {
         let key = S3KeyFilter::builder().set_filter_rules(Some(rules)).build();
         NotificationConfigurationFilter::builder().key(key).build()
-    });
-    QueueConfiguration::builder()
-        .id(id)
-        .queue_arn(&entry.queue_arn)
-        .set_events(Some(entry.events.iter().map(|event| event.as_str().into()).collect()))
-        .set_filter(filter)
-        .build()
-        .expect("queue and events are set")
+    })
 }
 
 /// Makes our entries these, whatever they were, and leaves all others alone.
@@ -184,11 +241,13 @@ pub(crate) async fn put(
     let absent = || CallError::unexpected(GET, bucket, "the bucket has gone; plan and apply again");
     let before = read(aws, bucket).await?.ok_or_else(absent)?;
     let mut merged = before.clone();
-    merged.queues.retain(|queue| !is_ours(owner, queue));
-    merged.queues.extend(wanted.entries.iter().map(|(id, entry)| configuration_of(id, entry)));
+    merged.clear(owner);
+    for (id, entry) in &wanted.entries {
+        merged.add(id, entry);
+    }
     write(aws, bucket, &merged).await?;
     let after = read(aws, bucket).await?.ok_or_else(absent)?;
-    let ours = after.queues.iter().filter(|queue| is_ours(owner, queue)).count();
+    let ours = after.ours(owner).len();
     if before.foreign_names(owner) == after.foreign_names(owner) && ours == wanted.entries.len() {
         return Ok(());
     }

@@ -3,5 +3,6 @@
 mod deploy;
 mod drift;
 mod foreign;
+mod straight;
 mod trouble;
 mod world;

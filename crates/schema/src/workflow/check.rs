@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::model::{
-    Delivery, GatherUntil, Identity, Protocol, PublisherRun, S3Source, Source, SourceKind,
-    StateMachine, Target, TopicKind, Trigger, Via,
+    ContextFrom, Delivery, GatherUntil, Identity, Protocol, PublisherRun, S3Source, Source,
+    SourceKind, StateMachine, Target, TopicKind, Trigger, Via,
 };
 use super::problem::{Fault, quoted};
 use super::read::{Item, Tables};
@@ -272,6 +272,13 @@ fn pipeline_inputs(tables: &Tables<'_>) {
 }
 
 fn straight_to_the_topic(tables: &Tables<'_>) {
+    for (item, s3) in s3_sources(tables).filter(|(_, s3)| s3.via == Via::Topic) {
+        if s3.context == ContextFrom::Metadata {
+            let cause = "only the publisher reads the metadata of objects";
+            let remedy = "drop `context`, or `via`";
+            item.section.fault_of("context", Fault::new(cause, remedy));
+        }
+    }
     let topic = &tables.topic;
     if !topic.is_sound || topic.value.as_ref().is_some_and(|topic| topic.kms_key.is_some()) {
         return;

@@ -8,8 +8,8 @@
 mod check;
 mod json;
 mod keys;
-mod markers;
 mod model;
+mod objects;
 mod party;
 mod problem;
 mod read;

@@ -168,6 +168,13 @@ fn s3_needs_a_customer_key_on_the_topic() {
 }
 
 #[test]
+fn only_the_publisher_reads_metadata() {
+    let text = with("context = \"metadata\"", "context = \"metadata\"\nvia = \"topic\"");
+    let text = text.replace("kind = \"standard\"", "kms_key = \"alias/ml\"");
+    refused(&text, "context = \"metadata\"", "only the publisher reads", "drop `context`");
+}
+
+#[test]
 fn http_needs_the_sidecar() {
     let text = and("[[source]]\nname = \"api\"\nkind = \"http\"\nemits = \"training.requested\"\n");
     accepted(&text);
