@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{GIVE_UP_AT, log_fate};
 use crate::counts::Counts;
-use crate::ingest::{Admit, AdmitError, Admitted};
+use crate::ingest::{Admit, AdmitError};
 use crate::pack::Entry;
 use crate::publish::{BACKOFF_LAST, Fate, Outlet, Patience, pause_after};
 use crate::quarantine::{DeadQueue, quarantine};
@@ -49,10 +49,11 @@ const REMOVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const QUARANTINE_FAILURES: u32 = 6;
 
 impl Admit for Spool {
-    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>> {
-        let records = entries.into_iter().map(|admitted| Record {
-            lane: admitted.lane,
-            body: admitted.envelope.to_json().into_bytes(),
+    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
+        let records = events.into_iter().map(|event| Record {
+            body: event.to_json().into_bytes(),
+            // Filled in for nobody: it is the order that the client itself asks for.
+            lane: event.partitionkey,
         });
         let appended = self.append(records.collect());
         async move {

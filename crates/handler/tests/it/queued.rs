@@ -15,7 +15,7 @@ use bellwire_infra::plan::Plan;
 use bellwire_infra::{Provisioner, resource::Kind};
 use bellwire_local::LocalCloud;
 use bellwire_publisher::counts::Counts;
-use bellwire_publisher::ingest::{Admit as _, Admitted};
+use bellwire_publisher::ingest::Admit as _;
 use bellwire_publisher::outbox::Outbox;
 use bellwire_publisher::publish::{Outlet, SnsTopic};
 use bellwire_publisher::quarantine::SqsDeadQueue;
@@ -145,8 +145,7 @@ impl World {
         let topic = SnsTopic::new(sns, self.place.topic_arn(self.topic));
         let dead = SqsDeadQueue::new(self.sqs.clone(), self.url("queue-dead").await);
         let spool = Spool::in_memory(LIMITS).unwrap();
-        let admitted = |envelope: Envelope| Admitted { lane: None, envelope };
-        spool.admit(events.into_iter().map(admitted).collect()).await.unwrap();
+        spool.admit(events).await.unwrap();
         let outbox = Outbox {
             spool,
             outlet: Arc::new(Outlet::new(Arc::new(topic), 4)),

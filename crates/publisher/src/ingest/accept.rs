@@ -9,7 +9,6 @@ use bellwire_schema::{Envelope, EventType};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Admitted;
 use super::binding::RawEvent;
 use crate::pack::Unfit;
 use crate::problem::Problem;
@@ -46,11 +45,10 @@ impl Accepts {
     /// # Errors
     ///
     /// With what is wrong with it, by field.
-    pub fn judge(&self, raw: RawEvent, now: Timestamp) -> Result<Admitted, Problem> {
+    pub fn judge(&self, raw: RawEvent, now: Timestamp) -> Result<Envelope, Problem> {
         let mut envelope = envelope_of(raw)?;
-        let lane = envelope.partitionkey.clone();
         self.complete(&mut envelope, now)?;
-        Ok(Admitted { envelope, lane })
+        Ok(envelope)
     }
 
     fn complete(&self, event: &mut Envelope, now: Timestamp) -> Result<(), Problem> {

@@ -79,18 +79,10 @@ const RETRY_AFTER_S: u32 = 1;
 
 /// Takes events in: once it answers `Ok`, they are not lost.
 pub trait Admit: Send + Sync {
-    /// Admits all of the events, or none. Where it fails midway, the client sends all
+    /// Admits all of the events, or none: each is one that the workflow takes, filled in
+    /// and within every limit of SNS. Where it fails midway, the client sends all
     /// of them again, under the same ids.
-    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>>;
-}
-
-/// An event that the workflow takes, within every limit of SNS.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Admitted {
-    /// The event, filled in.
-    pub envelope: Envelope,
-    /// The `partitionkey` that the client itself gave it.
-    pub lane: Option<String>,
+    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>>;
 }
 
 /// Why events were not admitted.
@@ -252,14 +244,14 @@ async fn post_events(State(ingest): State<Arc<Ingest>>, request: Request) -> Res
 /// The events of a request, each of them judged.
 struct Judged {
     is_batch: bool,
-    events: Vec<Result<Admitted, Problem>>,
+    events: Vec<Result<Envelope, Problem>>,
 }
 
 impl Judged {
     /// The context of the request's one event.
     fn context(&self) -> Option<&bellwire_schema::EventContext> {
         match self.events.as_slice() {
-            [Ok(only)] if !self.is_batch => Some(&only.envelope.context),
+            [Ok(only)] if !self.is_batch => Some(&only.context),
             _ => None,
         }
     }
@@ -328,15 +320,15 @@ impl Ingest {
             return Err(problem);
         }
         // Payloads first: who was told that an event is accepted finds it whole.
-        let mut entries = Vec::with_capacity(count);
-        for (fit, lane) in fits {
+        let mut admitted = Vec::with_capacity(count);
+        for fit in fits {
             let put = fit.put(self.claims.as_ref()).await;
-            let envelope = put.map_err(|error| problem_of_claim(&error))?.into_envelope();
-            entries.push(Admitted { envelope, lane });
+            let entry = put.map_err(|error| problem_of_claim(&error))?;
+            admitted.push(entry.into_envelope());
         }
-        let mut ids: Vec<String> = entries.iter().map(|entry| entry.envelope.id.clone()).collect();
-        if !entries.is_empty() {
-            self.admit.admit(entries).await.map_err(problem_of_admission)?;
+        let mut ids: Vec<String> = admitted.iter().map(|event| event.id.clone()).collect();
+        if !admitted.is_empty() {
+            self.admit.admit(admitted).await.map_err(problem_of_admission)?;
         }
         Ok(match is_batch {
             true => json!({ "ids": ids, "status": "accepted" }),
@@ -345,16 +337,9 @@ impl Ingest {
     }
 
     /// Gives an event its place in its trace; then it has its size, and is checked.
-    fn begin(
-        &self,
-        event: Admitted,
-        caller: &Caller,
-        is_batch: bool,
-    ) -> Result<(Fit, Option<String>), Problem> {
-        let Admitted { mut envelope, lane } = event;
-        trace::begin(&mut envelope, caller, is_batch, &self.topic);
-        let fit = Fit::of(envelope, self.claims.as_ref());
-        fit.map(|fit| (fit, lane)).map_err(|unfit| problem_of_unfit(&unfit))
+    fn begin(&self, mut event: Envelope, caller: &Caller, is_batch: bool) -> Result<Fit, Problem> {
+        trace::begin(&mut event, caller, is_batch, &self.topic);
+        Fit::of(event, self.claims.as_ref()).map_err(|unfit| problem_of_unfit(&unfit))
     }
 }
 

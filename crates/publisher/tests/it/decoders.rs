@@ -8,7 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use bellwire_publisher::decode::{Record, Undecodable, decode};
 use bellwire_publisher::ingest::binding::{BATCH_MEDIA_TYPE, EVENT_MEDIA_TYPE};
-use bellwire_publisher::ingest::{Admit, AdmitError, Admitted, EVENTS_PATH, Ingest};
+use bellwire_publisher::ingest::{Admit, AdmitError, EVENTS_PATH, Ingest};
 use bellwire_publisher::pack::Entry;
 use bellwire_publisher::quarantine::{DeadQueue, Reject, letter_of, quarantine};
 use bellwire_publisher::receive::Message;
@@ -138,8 +138,8 @@ pub(crate) fn http_structured(body: &[u8]) {
     judged_by_field(&answer, &event);
     if answer.status == StatusCode::ACCEPTED {
         let [admitted] = answer.admitted.as_slice() else { panic!("{:?}", answer.admitted) };
-        assert_eq!(answer.document["id"], admitted.envelope.id);
-        arrives_as_sent(&event, &admitted.envelope);
+        assert_eq!(answer.document["id"], admitted.id);
+        arrives_as_sent(&event, admitted);
     }
 }
 
@@ -151,12 +151,11 @@ pub(crate) fn http_batch(body: &[u8]) {
         return assert!(answer.status.is_client_error());
     };
     if answer.status == StatusCode::ACCEPTED {
-        let ids: Vec<&str> =
-            answer.admitted.iter().map(|admitted| admitted.envelope.id.as_str()).collect();
+        let ids: Vec<&str> = answer.admitted.iter().map(|admitted| admitted.id.as_str()).collect();
         assert_eq!(answer.document["ids"], json!(ids));
         assert_eq!(events.len(), answer.admitted.len());
         for (event, admitted) in events.iter().zip(&answer.admitted) {
-            arrives_as_sent(event, &admitted.envelope);
+            arrives_as_sent(event, admitted);
         }
     }
     if answer.document["type"] == "urn:bellwire:problem:invalid-batch" {
@@ -199,7 +198,7 @@ pub(crate) fn http_binary(request: &[u8]) {
     judged_by_field(&answer, &json!({}));
     if answer.status == StatusCode::ACCEPTED {
         let [admitted] = answer.admitted.as_slice() else { panic!("{:?}", answer.admitted) };
-        assert_eq!(answer.document["id"], admitted.envelope.id);
+        assert_eq!(answer.document["id"], admitted.id);
         assert_eq!(headers.get_all("ce-id").iter().count(), 1);
     }
 }
@@ -216,7 +215,7 @@ fn media_type(value: &'static str) -> HeaderMap {
 fn is_admitted_or_a_problem(answer: &Answer) {
     let Answer { status, media_type, document, admitted } = answer;
     if *status == StatusCode::ACCEPTED {
-        for Admitted { envelope, .. } in admitted {
+        for envelope in admitted {
             let entry = Entry::of(envelope.clone()).unwrap();
             entry_is_what_sns_takes(&entry);
             assert!(envelope.context.correlationid.is_some() && envelope.time.is_some());
@@ -261,7 +260,7 @@ struct Answer {
     status: StatusCode,
     media_type: String,
     document: Value,
-    admitted: Vec<Admitted>,
+    admitted: Vec<Envelope>,
 }
 
 fn post(headers: &HeaderMap, body: &[u8]) -> Answer {
@@ -309,12 +308,12 @@ fn workflow() -> Workflow {
 
 #[derive(Default)]
 struct Kept {
-    admitted: Mutex<Vec<Admitted>>,
+    admitted: Mutex<Vec<Envelope>>,
 }
 
 impl Admit for Kept {
-    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>> {
-        self.admitted.lock().unwrap().extend(entries);
+    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
+        self.admitted.lock().unwrap().extend(events);
         async { Ok(()) }.boxed()
     }
 }

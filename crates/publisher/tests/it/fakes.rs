@@ -8,7 +8,7 @@ use bellwire_publisher::call::{CallError, Trouble};
 use bellwire_publisher::claim::{ClaimDesk, Claims};
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::enrich::{LookUpError, Objects, RunOrigins};
-use bellwire_publisher::ingest::{Admit, AdmitError, Admitted};
+use bellwire_publisher::ingest::{Admit, AdmitError};
 use bellwire_publisher::pack::{Entry, pack};
 use bellwire_publisher::publish::{EntryResult, Fate, Outlet, Patience, Topic};
 use bellwire_publisher::quarantine::DeadQueue;
@@ -336,12 +336,10 @@ impl World {
 pub(crate) struct PublishNow(pub(crate) Arc<FakeTopic>);
 
 impl Admit for PublishNow {
-    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>> {
+    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
         async move {
             let unavailable = |message: String| AdmitError::Unavailable { message };
-            let entries = entries
-                .into_iter()
-                .map(|admitted| Entry::of(admitted.envelope).map(|entry| ((), entry)));
+            let entries = events.into_iter().map(|event| Entry::of(event).map(|entry| ((), entry)));
             let entries: Result<Vec<_>, _> = entries.collect();
             for batch in pack(entries.map_err(|unfit| unavailable(unfit.to_string()))?) {
                 let batch: Vec<&Entry> = batch.iter().map(|(_, entry)| entry).collect();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bellwire_publisher::call::Trouble;
-use bellwire_publisher::ingest::{Admit, AdmitError, Admitted};
+use bellwire_publisher::ingest::{Admit, AdmitError};
 use bellwire_publisher::outbox::Outbox;
 use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::EntryResult;
@@ -26,11 +26,11 @@ const DRAIN: Duration = Duration::from_secs(120);
 /// For what cannot be drained.
 const SHORT_DRAIN: Duration = Duration::from_millis(200);
 
-fn admitted(id: usize, lane: Option<&str>) -> Admitted {
+fn admitted(id: usize, lane: Option<&str>) -> Envelope {
     let event_type = "data.arrived".parse().unwrap();
     let mut envelope = Envelope::new(&id.to_string(), "/app", event_type);
     envelope.partitionkey = lane.map(str::to_owned);
-    Admitted { envelope, lane: lane.map(str::to_owned) }
+    envelope
 }
 
 fn outbox(world: &World, spool: &Spool) -> Outbox {

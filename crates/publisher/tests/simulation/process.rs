@@ -8,10 +8,11 @@ use axum::Router;
 use bellwire_publisher::bridge::{Bridge, BridgeError, Edges};
 use bellwire_publisher::claim::ClaimDesk;
 use bellwire_publisher::counts::Counts;
-use bellwire_publisher::ingest::{Admit, AdmitError, Admitted, Ingest};
+use bellwire_publisher::ingest::{Admit, AdmitError, Ingest};
 use bellwire_publisher::outbox::{Outbox, OutboxError};
 use bellwire_publisher::publish::{Outlet, Topic as _};
 use bellwire_publisher::spool::{Limits, Spool, SpoolError, Store};
+use bellwire_schema::Envelope;
 use bellwire_telemetry::with_causes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -88,11 +89,11 @@ impl Door {
 }
 
 impl Admit for Door {
-    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>> {
+    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
         let spool = self.spool().clone();
         async move {
             match spool {
-                Some(spool) => spool.admit(entries).await,
+                Some(spool) => spool.admit(events).await,
                 None => Err(AdmitError::Unavailable { message: "the process ended".to_owned() }),
             }
         }

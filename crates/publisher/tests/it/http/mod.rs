@@ -9,7 +9,7 @@ mod structured;
 
 use std::sync::{Arc, Mutex};
 
-use bellwire_publisher::ingest::{Admit, AdmitError, Admitted, Ingest, Listen, Listener, serve};
+use bellwire_publisher::ingest::{Admit, AdmitError, Ingest, Listen, Listener, serve};
 use bellwire_publisher::publish::Topic as _;
 use bellwire_schema::Envelope;
 use futures::FutureExt as _;
@@ -113,17 +113,17 @@ impl Server {
 /// Admits everything, or nothing for its reason.
 #[derive(Default)]
 pub(super) struct FakeAdmit {
-    pub(super) calls: Mutex<Vec<Vec<Admitted>>>,
+    pub(super) calls: Mutex<Vec<Vec<Envelope>>>,
     pub(super) trouble: Mutex<Option<AdmitError>>,
 }
 
 impl Admit for FakeAdmit {
-    fn admit<'a>(&'a self, entries: Vec<Admitted>) -> BoxFuture<'a, Result<(), AdmitError>> {
+    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
         async move {
             if let Some(trouble) = self.trouble.lock().unwrap().clone() {
                 return Err(trouble);
             }
-            self.calls.lock().unwrap().push(entries);
+            self.calls.lock().unwrap().push(events);
             Ok(())
         }
         .boxed()
