@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::faults::Fate;
+use super::json as documents;
 use super::query::{self, Form};
 use super::sqs;
 use super::state::Shared;
@@ -58,6 +59,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         return Ok(control(&shared, &head.method, path, &body));
     }
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    shared.lock().counts.request_bytes += body.len() as u64;
+    if let Some(action) = target.and_then(documents::action_of) {
+        return Ok(document_call(&shared, action, &body));
+    }
     match target.and_then(|target| target.strip_prefix("AmazonSQS.")) {
         Some(action) => sqs_call(&shared, action, &body).await,
         None => query_call(&shared, &body).await,
@@ -97,6 +102,15 @@ async fn sqs_call(shared: &Arc<Shared>, action: &str, body: &[u8]) -> Result<Ans
         (Fate::Lost, _) => Err(NoAnswer::Lost),
         (_, Ok(answer)) => Ok(respond(StatusCode::OK, JSON, answer)),
         (_, Err(error)) => Ok(failed(StatusCode::BAD_REQUEST, error.code(), &error.to_string())),
+    }
+}
+
+/// No faults befall these: what is tried with faults calls none of them.
+fn document_call(shared: &Shared, action: &str, body: &[u8]) -> Answer {
+    shared.lock().count_call(action);
+    match documents::act(action, body) {
+        Some(answer) => respond(StatusCode::OK, JSON, answer.to_string()),
+        None => respond(StatusCode::BAD_REQUEST, JSON, r#"{"__type":"UnknownOperationException"}"#),
     }
 }
 

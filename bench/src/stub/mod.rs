@@ -2,7 +2,7 @@
 //! their client; with faults, where they are what is tried.
 //!
 //! ```text
-//! POST /                 SQS (JSON protocol), SNS and STS (Query protocol)
+//! POST /                 SQS, DynamoDB, Step Functions (JSON protocol), SNS and STS (Query protocol)
 //! POST /_stub/fill       {"count": 10000, "body_kind": "s3", "queue": "bench-ingest"}
 //! POST /_stub/faults     {"latency_ms": 5, "throttle": 0.1, ...}
 //! POST /_stub/reset
@@ -13,6 +13,7 @@
 pub mod body;
 pub mod faults;
 mod http;
+mod json;
 mod query;
 mod queue;
 mod sqs;

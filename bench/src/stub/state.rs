@@ -17,6 +17,8 @@ use super::queue::Queue;
 pub struct Counts {
     /// Calls by action, those that failed included.
     pub calls: BTreeMap<String, u64>,
+    /// Bytes of all calls' bodies.
+    pub request_bytes: u64,
     /// Entries that the topic accepted.
     pub published: u64,
     /// Bytes of the bodies of the calls that published.

@@ -37,6 +37,7 @@ mod model;
 mod quarantine;
 mod start;
 mod sweep;
+mod warm;
 
 pub use bellwire_schema::function::{Settings, SettingsError};
 pub use claim::FetchError;

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::RuntimeComponents;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use bellwire_handler::{Clients, Handler, HandlerError, Model, Moment, Settings};
 use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat, Unexported};
 use jiff::Timestamp;
@@ -36,7 +40,10 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     )?);
     let settings =
         Settings::read(|name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
-    let handler = Arc::new(Handler::new(Model::compile(settings)?, clients().await));
+    let model = Model::compile(settings)?;
+    let clients = clients().await;
+    clients.warm(&model.triggers.iter().map(|trigger| trigger.destination.kind).collect()).await;
+    let handler = Arc::new(Handler::new(model, clients));
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let (handler, telemetry) = (Arc::clone(&handler), Arc::clone(&telemetry));
         async move {
@@ -48,14 +55,27 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     .await
 }
 
+/// All of one HTTP client: each of its own would read the root certificates again.
 async fn clients() -> Clients {
+    // As the SDK makes it by itself.
+    let https = Builder::new().build_with_connector_fn(|settings, components| {
+        let tls = tls::Provider::Rustls(CryptoMode::AwsLc);
+        let mut connector = ConnectorBuilder::default().tls_provider(tls);
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    });
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let config =
-        aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(https)
+        .timeout_config(timeouts)
+        .load()
+        .await;
     Clients::new(&config)
 }
 

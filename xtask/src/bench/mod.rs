@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is promised of Bellwire's speed and size, measured
 //! against peers that do the same work in the same run.
 
+mod handler;
 mod ingest;
 mod peer;
 mod publisher;
@@ -26,6 +27,8 @@ pub(crate) struct BenchCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// The handler's function, against an empty one, its bare calls, and Python
+    Handler(handler::HandlerBench),
     /// The way in over HTTP with its fsync, against one fsync per event
     Ingest(ingest::IngestBench),
     /// The way from the ingest queue to the topic, against a bare SDK loop and boto3
@@ -65,6 +68,9 @@ pub(crate) enum BenchError {
     /// A program ended without what it measured.
     #[error("the bench of the way in ended ({status}) without a rate:\n{output}")]
     NoRate { status: ExitStatus, output: String },
+    /// A function could not be measured.
+    #[error("the bench of a function ended ({status}) without what it measured:\n{output}")]
+    NoMeasure { status: ExitStatus, output: String },
     /// A program ended before its work was done.
     #[error("{program} ended ({status}) before its work was done; its log is {}", log.display())]
     Ended { program: &'static str, status: ExitStatus, log: PathBuf },
@@ -84,6 +90,7 @@ impl BenchCommand {
     /// Measures, and tells.
     pub(crate) fn run(&self) -> Result<ExitCode, BenchError> {
         match &self.what {
+            What::Handler(handler) => handler.run(),
             What::Ingest(ingest) => ingest.run(),
             What::Publisher(publisher) => publisher.run(),
         }

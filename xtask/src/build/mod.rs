@@ -249,6 +249,29 @@ pub(crate) fn each_of(
     Ok(binaries)
 }
 
+/// Compiles the handler by itself, with the targets that a workflow starts.
+pub(crate) fn handler_with(
+    project: &Project,
+    profile: Profile,
+    targets: &Targets,
+    note: impl FnMut(&str),
+) -> Result<BTreeMap<String, PathBuf>, BuildError> {
+    let mut command = cargo_build(project);
+    command.args(["-p", "bellwire-handler"]).args(targets.arguments());
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    run_cargo(&mut command, note)
+}
+
+/// How large a function's zip is for AWS, in bytes.
+pub(crate) fn zip_bytes(function: &str, binary: &Path) -> Result<usize, BuildError> {
+    let failed = |source| BuildError::Zip { function: function.to_owned(), source };
+    let bootstrap = std::fs::read(binary)
+        .map_err(|source| failed(ZipError::File { path: binary.to_owned(), source }))?;
+    Ok(zip_file::compose(&bootstrap, Packing::Small).map_err(failed)?.len())
+}
+
 /// An integration test that a command runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TestOf {

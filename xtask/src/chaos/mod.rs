@@ -1,5 +1,6 @@
 //! `cargo xtask chaos`: what is promised of Bellwire's safety, under faults.
 
+mod handler;
 mod publisher;
 mod simulation;
 
@@ -22,6 +23,8 @@ pub(crate) struct ChaosCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// The handler, killed before and after each step: one event, one run
+    Handler(handler::HandlerChaos),
     /// A publisher that is killed at random moments, under load and with faults
     Publisher(publisher::PublisherChaos),
     /// The publisher in a simulated world whose faults a seed draws: no network, no real clock
@@ -58,6 +61,7 @@ impl ChaosCommand {
     /// Tries, and tells.
     pub(crate) fn run(&self) -> Result<ExitCode, ChaosError> {
         match &self.what {
+            What::Handler(handler) => handler.run(),
             What::Publisher(publisher) => publisher.run(),
             What::Simulation(simulation) => simulation.run(),
         }

@@ -1,11 +1,13 @@
 //! The handler against the local cloud: real ledger, state machine, topic and dead queue.
 
 mod calls;
+mod chaos;
 mod gather;
 mod queued;
 mod straight;
 mod stub;
 mod targets;
+mod warm;
 mod world;
 
 use bellwire_handler::Moment;

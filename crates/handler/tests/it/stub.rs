@@ -1,6 +1,6 @@
-//! SageMaker and AWS Batch as far as the handler calls them, behaving as their API
+//! SageMaker, AWS Batch and Lambda as far as the handler calls them, behaving as their API
 //! references say: the local cloud has no SageMaker, and its Batch takes one name twice
-//! and ends every job at once.
+//! and ends every job at once. It has Lambda: this one only counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -34,6 +34,8 @@ struct World {
     tokens: BTreeMap<String, (Value, String)>,
     executions: BTreeMap<String, Execution>,
     jobs: Vec<Job>,
+    /// The payloads of asynchronous invocations.
+    invocations: Vec<Value>,
     /// Whether new jobs do not show in lists yet.
     hides_jobs: bool,
     faults: VecDeque<Fault>,
@@ -56,7 +58,7 @@ pub(crate) struct Job {
     is_hidden: bool,
 }
 
-/// Both services on one port of loopback; they end with this.
+/// The services on one port of loopback; they end with this.
 pub(crate) struct Stub {
     world: Arc<Mutex<World>>,
     endpoint: String,
@@ -105,6 +107,10 @@ impl Stub {
         self.world.lock().unwrap().executions.clone().into_iter().collect()
     }
 
+    pub(crate) fn invocations(&self) -> Vec<Value> {
+        self.world.lock().unwrap().invocations.clone()
+    }
+
     /// How often a call came.
     pub(crate) fn count_of(&self, call: &str) -> usize {
         self.world.lock().unwrap().calls.iter().filter(|one| *one == call).count()
@@ -138,6 +144,7 @@ async fn answer(
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok());
     let call = match target {
         Some(target) => target.trim_start_matches("SageMaker.").to_owned(),
+        None if uri.path().ends_with("/invocations") => "invoke".to_owned(),
         None => uri.path().trim_start_matches("/v1/").to_owned(),
     };
     let mut world = world.lock().unwrap();
@@ -153,6 +160,11 @@ async fn answer(
             "submitjob" => Ok(world.submit_job(request)),
             "listjobs" => Ok(world.list_jobs(&request)),
             "describejobs" => Ok(world.describe_jobs(&request)),
+            "invoke" => {
+                world.invocations.push(request);
+                return (StatusCode::ACCEPTED, [("x-amzn-requestid", "the-stub-s")])
+                    .into_response();
+            }
             other => panic!("the handler calls {other}"),
         },
     };
