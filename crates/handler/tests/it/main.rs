@@ -2,6 +2,7 @@
 
 mod calls;
 mod gather;
+mod guards;
 mod queued;
 mod stub;
 mod targets;
