@@ -70,6 +70,7 @@ fn as_json(row: &StartRow) -> Value {
         "artifacts": end.artifacts,
         "error": end.error,
         "cause": end.cause,
+        "held": row.held,
     })
 }
 
@@ -91,7 +92,7 @@ fn as_text(rows: &[StartRow], hours: u32) -> String {
         let duration = row.end.as_ref().and_then(|end| end.duration_s);
         let duration = duration.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1} s"));
         let mark = match row.state {
-            State::Failed | State::Refused => " ✗",
+            State::Failed | State::Refused | State::Dropped => " ✗",
             _ => "",
         };
         let text = format!(

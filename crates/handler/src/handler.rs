@@ -122,7 +122,7 @@ impl Handler {
     }
 
     /// Handles one invocation. Once it answers `Ok`, each event in it was
-    /// started, known, or put aside, for each trigger that it matched; but for those
+    /// started, known, held back by a guard, or put aside, for each trigger that it matched; but for those
     /// of a batch of the work queue that the answer names, which come back.
     ///
     /// # Errors
@@ -324,7 +324,7 @@ impl Handler {
         let Some(row) = self.ledger.find_by_run(&ended.run_arn).await? else {
             return Ok(());
         };
-        self.ledger.close(&row.start.start_key, ended.state, &ended.end).await?;
+        self.close_start(&row.start, ended.state, &ended.end).await?;
         info!(
             trigger = row.start.trigger,
             run = ended.run_arn,
@@ -365,13 +365,7 @@ impl Handler {
         delivery: &Delivery,
         now: Timestamp,
     ) -> Result<(), HandlerError> {
-        let claim = info_span!(
-            "ledger claim",
-            otel.kind = "client",
-            { DB_SYSTEM_NAME } = "aws.dynamodb",
-            { DB_OPERATION_NAME } = "PutItem",
-        );
-        let outcome = match self.ledger.claim(&planned, now).instrument(claim).await {
+        let outcome = match self.claim(&planned, now).await {
             Err(error) if !error.is_retryable() => {
                 let (reason, message) = (DeadReason::LedgerRefused, error.to_string());
                 return Ok(self
@@ -392,11 +386,48 @@ impl Handler {
             ClaimOutcome::Known(row) => {
                 let (run, state) = (row.start.run_arn, row.state.as_str());
                 let (trigger, id) = (planned.trigger, planned.cause.id);
-                info!(trigger, id, run, state, "duplicate: started before");
+                info!(trigger, id, run, state, "duplicate: its start is known");
+                return Ok(());
+            }
+            ClaimOutcome::Held { by, until } => {
+                let (trigger, id, guard) = (planned.trigger, planned.cause.id, by.as_str());
+                let until = until.map(|until| until.to_string());
+                info!(trigger, id, guard, until, "start held back: the sweep releases it");
+                return Ok(());
+            }
+            ClaimOutcome::Dropped { by } => {
+                let (trigger, id, guard) = (planned.trigger, planned.cause.id, by.as_str());
+                warn!(trigger, id, guard, "start dropped: a guard held it back");
                 return Ok(());
             }
         };
         self.start_or_refuse(&start, attempt, delivery, now).await
+    }
+
+    /// Claims a start, as far as its trigger's guards allow.
+    async fn claim(&self, planned: &Start, now: Timestamp) -> Result<ClaimOutcome, LedgerError> {
+        let span = info_span!(
+            "ledger claim",
+            otel.kind = "client",
+            { DB_SYSTEM_NAME } = "aws.dynamodb",
+            { DB_OPERATION_NAME } = "TransactWriteItems",
+        );
+        let guards = self.model.guards_of(&planned.trigger);
+        self.ledger.claim_guarded(planned, guards, now).instrument(span).await
+    }
+
+    /// Closes a start, and gives back the slot of its run: in this order, so that what is
+    /// interrupted between is found open, and closed again.
+    pub(crate) async fn close_start(
+        &self,
+        start: &Start,
+        state: State,
+        end: &End,
+    ) -> Result<(), HandlerError> {
+        if self.model.guards_of(&start.trigger).max_concurrent.is_some() {
+            self.ledger.release_slot(&start.trigger, &start.start_key).await?;
+        }
+        Ok(self.ledger.close(&start.start_key, state, end).await?)
     }
 
     /// Starts what is claimed. Where the target refuses for good, `delivery`
@@ -415,7 +446,7 @@ impl Handler {
         let (trigger, reason) = (Some(start.trigger.as_str()), DeadReason::StartRefused);
         self.quarantine.put(delivery, trigger, reason, &message, now).await?;
         let end = End { status: "REFUSED".to_owned(), cause: Some(message), ..End::default() };
-        Ok(self.ledger.close(&start.start_key, State::Refused, &end).await?)
+        self.close_start(start, State::Refused, &end).await
     }
 
     /// Starts what is claimed, tells of it, and records it: in this order, so

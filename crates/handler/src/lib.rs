@@ -12,6 +12,9 @@
 //!
 //! An event that travelled without its payload gets it before `matching`: `claim`.
 //!
+//! The claim asks the trigger's guards too: what they hold back waits for `release`, a
+//! part of the sweep.
+//!
 //! A trigger that gathers has `gather` between `matching` and `plan`: many events,
 //! one start.
 //!
@@ -35,6 +38,7 @@ mod clients;
 mod handler;
 mod model;
 mod quarantine;
+mod release;
 mod start;
 mod sweep;
 mod warm;

@@ -2,7 +2,9 @@
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::function::Settings;
-use bellwire_schema::workflow::{ClaimCheck, SourceKind, TopicKind, Trigger, Workflow};
+use bellwire_schema::workflow::{
+    ClaimCheck, Guards, SourceKind, TopicKind, Trigger, WhenHeld, Workflow,
+};
 use bellwire_schema::{Deployment, Envelope, Place};
 
 use crate::destination::Destination;
@@ -88,6 +90,18 @@ impl Model {
     #[must_use]
     pub fn topic(&self) -> String {
         self.deployment.topic(self.topic_kind)
+    }
+
+    /// What holds a trigger's starts back; nothing, where the file has it no more.
+    pub(crate) fn guards_of(&self, trigger: &str) -> &Guards {
+        const NONE: &Guards = &Guards {
+            cooldown_s: None,
+            max_concurrent: None,
+            max_starts_per_day: None,
+            when_held: WhenHeld::Wait,
+        };
+        let found = self.triggers.iter().find(|one| one.trigger.name == trigger);
+        found.map_or(NONE, |one| &one.trigger.guards)
     }
 
     /// Whether an event is of a gather's marker or manifest that its source itself

@@ -1,6 +1,7 @@
 //! What the handler does once a minute: whatever is due. A claim that nobody
 //! finished is repeated; a run past its expected end is asked for, and the
-//! completion that never came is published, with the id it would have had.
+//! completion that never came is published, with the id it would have had. What guards
+//! hold back is released as they allow: `release`.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,10 @@ impl Handler {
             }
         }
         let left = Duration::try_from(budget - Timestamp::now().duration_since(begun));
-        self.sweep_windows(moment.now, Instant::now() + left.unwrap_or_default()).await
+        let until = Instant::now() + left.unwrap_or_default();
+        // Behind the runs, whose ends make room.
+        self.release_held(moment.now, until).await?;
+        self.sweep_windows(moment.now, until).await
     }
 
     async fn look_at(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {
@@ -73,20 +77,28 @@ impl Handler {
             return self.repeat(row, now).await;
         };
         let ended = match self.targets.state_of(start, run_arn).await? {
-            RunState::Running => return Ok(()),
+            RunState::Running => return self.keep_slot(start, now).await,
             RunState::Ended(ended) => ended.to_envelope(&row.completion_origin()),
             RunState::Unknown => {
                 let cause = Some("AWS does not know the run any more".to_owned());
                 let end = End { status: "UNKNOWN".to_owned(), cause, ..End::default() };
                 warn!(trigger = start.trigger, run = run_arn, "run is gone: its start is closed");
-                return Ok(self.ledger.close(&start.start_key, State::Failed, &end).await?);
+                return self.close_start(start, State::Failed, &end).await;
             }
         };
         let closing = EndedRun::of(&ended);
         self.announce_or_refuse(ended, &start.trigger, now).await?;
         info!(trigger = start.trigger, run = run_arn, "lost completion published");
         if let Some(EndedRun { state, end, .. }) = closing {
-            self.ledger.close(&start.start_key, state, &end).await?;
+            self.close_start(start, state, &end).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the slot of a run that goes on past its expected end.
+    async fn keep_slot(&self, start: &Start, now: Timestamp) -> Result<(), HandlerError> {
+        if self.model.guards_of(&start.trigger).max_concurrent.is_some() {
+            self.ledger.renew_slot(&start.trigger, &start.start_key, now).await?;
         }
         Ok(())
     }
@@ -97,7 +109,11 @@ impl Handler {
         let (start, attempt) = match self.ledger.take_over(row, now).await? {
             ClaimOutcome::Claimed | ClaimOutcome::Unfinished(_) => (&row.start, Attempt::Claimed),
             ClaimOutcome::TakenOver(_) => (&row.start, Attempt::TakenOver),
-            ClaimOutcome::Leased { .. } | ClaimOutcome::Known(_) => return Ok(()),
+            // A claim that is there has passed its guards.
+            ClaimOutcome::Leased { .. }
+            | ClaimOutcome::Known(_)
+            | ClaimOutcome::Held { .. }
+            | ClaimOutcome::Dropped { .. } => return Ok(()),
         };
         info!(trigger = start.trigger, id = start.cause.id, "unfinished start repeated");
         self.start_or_refuse(start, attempt, &delivery_of(start), now).await
@@ -105,7 +121,7 @@ impl Handler {
 }
 
 /// The event itself is gone; what is left of it is the input that was made of it.
-fn delivery_of(start: &Start) -> Delivery {
+pub(crate) fn delivery_of(start: &Start) -> Delivery {
     let traceparent = start.context.traceparent.clone();
     Delivery {
         message_id: Some(start.cause.id.clone()),

@@ -2,8 +2,7 @@
 //! anything is called, all of it at once. Pure.
 
 use bellwire_schema::filter::{FilterPolicy, Scope};
-use bellwire_schema::limits::STARTS_PER_DAY_DEFAULT;
-use bellwire_schema::workflow::{Guards, Protocol, Subscriber, Trigger, Workflow};
+use bellwire_schema::workflow::{Protocol, Subscriber, Trigger, Workflow};
 
 use crate::desired::function_references;
 use crate::gather;
@@ -22,7 +21,6 @@ const LATER: &str = "not in this version: leave it out for now";
 pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), Problems> {
     let mut problems = parts(workflow);
     problems.extend(workflow.subscribers.iter().filter_map(|one| subscriber(owner, one)));
-    problems.extend(workflow.triggers.iter().flat_map(trigger));
     problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, one)));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
@@ -47,19 +45,6 @@ fn subscriber(owner: &Owner, subscriber: &Subscriber) -> Option<Problem> {
         let cause = format!("{} is not in {}", subscriber.endpoint, owner.place.region);
         Problem::new(place, cause, LATER)
     })
-}
-
-fn trigger(trigger: &Trigger) -> Vec<Problem> {
-    let place = format!("trigger \"{}\"", trigger.name);
-    let Guards { cooldown_s, max_concurrent, max_starts_per_day, when_held: _ } = &trigger.guards;
-    // The reader sets this one where the file does not.
-    let is_daily_set = max_starts_per_day.is_some_and(|starts| starts != STARTS_PER_DAY_DEFAULT);
-    let causes = [
-        cooldown_s.map(|_| "guard `cooldown`".to_owned()),
-        max_concurrent.map(|_| "guard `max_concurrent`".to_owned()),
-        is_daily_set.then(|| "guard `max_starts_per_day`".to_owned()),
-    ];
-    causes.into_iter().flatten().map(|cause| Problem::new(&place, cause, LATER)).collect()
 }
 
 /// The handler calls the services of its own region.

@@ -30,6 +30,7 @@ mod display;
 mod error;
 mod foreign;
 mod gather;
+mod guards;
 pub mod inputs;
 mod kind;
 mod lease;

@@ -15,6 +15,7 @@ use crate::diff::{destruction, diff};
 use crate::error::CallError;
 use crate::foreign;
 use crate::gather;
+use crate::guards;
 use crate::inputs::{Code, Inputs};
 use crate::kind::queue;
 use crate::observe::{Observation, observe};
@@ -86,6 +87,7 @@ impl Provisioner {
         let observation = observe(&self.aws, &self.owner, &desired).await?;
         let mut plan = diff(&self.owner, &desired, &observation)?;
         plan.notes.extend(gather::notes(&self.owner, &self.workflow));
+        plan.notes.extend(guards::notes(&self.owner, &self.workflow));
         Ok(plan)
     }
 

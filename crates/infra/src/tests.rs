@@ -589,7 +589,6 @@ fn the_ends_of_what_triggers_start_come_without_a_source() {
 fn everything_in_the_way_is_said_at_once() {
     let (mut workflow, inputs) = (workflow(), inputs());
     workflow.functions[0].name = "train".to_owned();
-    workflow.triggers[0].guards.max_concurrent = Some(1);
     workflow.triggers[1].target =
         Target::Lambda("arn:aws:lambda:us-east-1:123456789012:function:other".to_owned());
     let problems = check(&owner(), &workflow, &inputs).expect_err("not in this version");

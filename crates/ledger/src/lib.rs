@@ -6,12 +6,17 @@
 //! refuses it. Where a target refuses nothing, a lease lets one claimant at a time
 //! make the start.
 //!
+//! A trigger's guards have one row, which each start of it is counted in by the
+//! transaction that claims it; a start that they hold back is a row like any other.
+//!
 //! Where a trigger gathers, the table holds its windows too: a row for each event
 //! that was gathered, a few gates through which they come, and a row for each
 //! window that was closed.
 
 mod definition;
 mod error;
+mod guard;
+mod guard_table;
 mod lease;
 mod row;
 mod table;
@@ -21,6 +26,8 @@ mod window_table;
 
 pub use definition::{EXPIRY_ATTRIBUTE, INDEXES, KEY, create_table_request};
 pub use error::LedgerError;
+pub use guard::{GuardName, Held, SLOT_MARGIN};
+pub use guard_table::Release;
 pub use lease::CLOCK_SKEW_MAX_S;
 pub use row::{Cause, End, Start, StartRow, State, TargetDetails};
 pub use table::{

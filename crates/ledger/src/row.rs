@@ -6,6 +6,8 @@ use bellwire_schema::{Envelope, EventContext, EventType, Stage, StartKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::guard::Held;
+
 /// A start as it is claimed: everything that a repetition of it needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
@@ -106,6 +108,10 @@ pub enum State {
     Failed,
     /// The target refused the start for good; the event is in the dead queue.
     Refused,
+    /// A guard holds it back: the sweep releases it.
+    Held,
+    /// A guard held it back, and what is held is dropped: it is never started.
+    Dropped,
 }
 
 impl State {
@@ -119,6 +125,8 @@ impl State {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Refused => "refused",
+            Self::Held => "held",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -130,7 +138,7 @@ pub struct StartRow {
     pub start: Start,
     /// How far it has come.
     pub state: State,
-    /// When it was claimed.
+    /// When it was claimed; or held back, where it was.
     pub claimed_at: Timestamp,
     /// When the target accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,9 +149,31 @@ pub struct StartRow {
     /// Until when nobody else may make the start, where it is leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
+    /// That a guard held it back, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
 }
 
 impl StartRow {
+    /// A start that is claimed now.
+    pub(crate) fn claimed(start: Start, now: Timestamp) -> Self {
+        Self {
+            start,
+            state: State::Claimed,
+            claimed_at: now,
+            started_at: None,
+            end: None,
+            lease_until: None,
+            held: None,
+        }
+    }
+
+    /// A start that is held back, or dropped.
+    pub(crate) fn held(start: Start, state: State, held: Held) -> Self {
+        let at = held.at;
+        Self { state, held: Some(held), ..Self::claimed(start, at) }
+    }
+
     /// What the event of the run's completion takes from here.
     #[must_use]
     pub fn completion_origin(&self) -> CompletionOrigin {

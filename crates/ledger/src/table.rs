@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure};
 use bellwire_schema::StartKey;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::LedgerError;
+use crate::guard::GuardName;
+use crate::guard_table::{Patience, held_order, held_shard};
 use crate::lease::{LEASE_ATTRIBUTE, lease_end};
 use crate::row::{End, Start, StartRow, State};
 
@@ -27,7 +31,7 @@ pub const DAY_SHARDS: u32 = 4;
 
 /// A claim that nobody finished is repeated by the sweep after this long: past
 /// the two retries that Lambda makes, about one and two minutes after the first.
-const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_secs(240);
+pub(crate) const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_secs(240);
 
 /// What a claim found.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +50,18 @@ pub enum ClaimOutcome {
     },
     /// A start that is known: there is nothing to do.
     Known(Box<StartRow>),
+    /// A guard of its trigger holds it back; the sweep releases it.
+    Held {
+        /// Which.
+        by: GuardName,
+        /// Until when at least, where that is known.
+        until: Option<Timestamp>,
+    },
+    /// A guard of its trigger would hold it back, and what is held is dropped.
+    Dropped {
+        /// Which.
+        by: GuardName,
+    },
 }
 
 /// The ledger's table.
@@ -75,46 +91,62 @@ impl Ledger {
     /// Where the call fails; nothing is claimed then, or the caller's own
     /// repetition finds the claim unfinished.
     pub async fn claim(&self, start: &Start, now: Timestamp) -> Result<ClaimOutcome, LedgerError> {
-        let row = StartRow {
-            start: start.clone(),
-            state: State::Claimed,
-            claimed_at: now,
-            started_at: None,
-            end: None,
-            lease_until: None,
-        };
+        let item = self.item_of(&StartRow::claimed(start.clone(), now), now)?;
+        match self.put_where_new(item, now).await? {
+            None => Ok(ClaimOutcome::Claimed),
+            Some(row) => self.found(row, now).await,
+        }
+    }
+
+    /// What a row means to whoever would have claimed its start.
+    pub(crate) async fn found(
+        &self,
+        item: Item,
+        now: Timestamp,
+    ) -> Result<ClaimOutcome, LedgerError> {
+        let row = Box::new(self.row_of(item)?);
+        match row.state {
+            State::Claimed => self.unfinished(row, now).await,
+            _ => Ok(ClaimOutcome::Known(row)),
+        }
+    }
+
+    /// Writes a row where there is none; the row that is there, where there is one.
+    pub(crate) async fn put_where_new(
+        &self,
+        item: Item,
+        now: Timestamp,
+    ) -> Result<Option<Item>, LedgerError> {
+        let put = self.put_new(item, now);
         let result = self
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(self.item_of(&row, now)?))
-            .condition_expression("attribute_not_exists(pk) OR expires_at < :now")
-            .expression_attribute_values(":now", number(now.as_second()))
+            .set_item(Some(put.item))
+            .set_condition_expression(put.condition_expression)
+            .set_expression_attribute_values(put.expression_attribute_values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let Err(error) = result else {
-            return Ok(ClaimOutcome::Claimed);
-        };
-        let taken = error
-            .as_service_error()
-            .and_then(|error| match error {
-                aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(
-                    failed,
-                ) => Some(failed.item().cloned()),
-                _ => None,
-            });
-        match taken {
-            Some(Some(item)) => {
-                let row = Box::new(self.row_of(item)?);
-                match row.state {
-                    State::Claimed => self.unfinished(row, now).await,
-                    _ => Ok(ClaimOutcome::Known(row)),
-                }
-            }
-            Some(None) => Err(self.bad_row("the refused claim returned no row")),
-            None => Err(LedgerError::of("PutItem", &self.table, &error)),
+        let Err(error) = result else { return Ok(None) };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => match failed.item() {
+                Some(item) => Ok(Some(item.clone())),
+                None => Err(self.bad_row("the refused claim returned no row")),
+            },
+            _ => Err(LedgerError::of("PutItem", &self.table, &error)),
         }
+    }
+
+    /// The write of a row where there is none. One past its expiry counts as gone.
+    pub(crate) fn put_new(&self, item: Item, now: Timestamp) -> Put {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk) OR expires_at < :now")
+            .expression_attribute_values(":now", number(now.as_second()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        put.build().expect("table and item are set")
     }
 
     /// Records that the target accepted a start. A row that has gone further
@@ -148,7 +180,7 @@ impl Ledger {
             .expression_attribute_values(":started_at", text(&started_at.to_string()))
             .expression_attribute_values(":run_arn", text(run_arn))
             .expression_attribute_values(":due_at", number(due_at));
-        self.settled(update.send().await)
+        self.update(update).await
     }
 
     /// Records that a target accepted a start of which it will tell nothing more:
@@ -179,7 +211,7 @@ impl Ledger {
             .expression_attribute_values(":claimed", text(State::Claimed.as_str()))
             .expression_attribute_values(":accepted_at", text(&accepted_at.to_string()))
             .expression_attribute_values(":run_arn", text(run_arn));
-        self.settled(update.send().await)
+        self.update(update).await
     }
 
     /// Closes a start: its run ended, or its target refused it for good.
@@ -211,7 +243,7 @@ impl Ledger {
             .expression_attribute_values(":claimed", text(State::Claimed.as_str()))
             .expression_attribute_values(":started", text(State::Started.as_str()))
             .expression_attribute_values(":end", AttributeValue::M(end));
-        self.settled(update.send().await)
+        self.update(update).await
     }
 
     /// Puts off when the sweep looks at a start again.
@@ -232,7 +264,7 @@ impl Ledger {
             .update_expression("SET due_at = :due_at")
             .condition_expression("attribute_exists(due_at)")
             .expression_attribute_values(":due_at", number(due_at.as_second()));
-        self.settled(update.send().await)
+        self.update(update).await
     }
 
     /// The start whose run this is; `None` where Bellwire did not start it, or
@@ -268,20 +300,7 @@ impl Ledger {
         now: Timestamp,
         limit: i32,
     ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
-        let found = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(BY_DUE_INDEX)
-            .key_condition_expression("due_shard = :shard AND due_at <= :now")
-            .expression_attribute_values(":shard", text(&due_shard(shard)))
-            .expression_attribute_values(":now", number(now.as_second()))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
-        let items = found.items.unwrap_or_default();
-        Ok(items.into_iter().map(|item| self.row_of(item)).collect())
+        self.due_in(&due_shard(shard), now, limit).await
     }
 
     /// All starts that were claimed on the UTC day of an instant, in the order of their claims.
@@ -311,7 +330,7 @@ impl Ledger {
         Ok(rows)
     }
 
-    fn item_of(&self, row: &StartRow, now: Timestamp) -> Result<Item, LedgerError> {
+    pub(crate) fn item_of(&self, row: &StartRow, now: Timestamp) -> Result<Item, LedgerError> {
         let shard = shard_of(&row.start.start_key);
         let retention = SignedDuration::from_hours(24 * i64::from(self.retention_days));
         let mut item = Item::from([
@@ -319,21 +338,31 @@ impl Ledger {
             ("row".to_owned(), AttributeValue::M(self.to_item(row)?)),
             ("claimed_at".to_owned(), text(&sortable(now))),
             ("day_shard".to_owned(), text(&day_shard(now, shard % DAY_SHARDS))),
-            ("due_shard".to_owned(), text(&due_shard(shard % DUE_SHARDS))),
-            ("due_at".to_owned(), number((now + UNFINISHED_AFTER).as_second())),
             ("expires_at".to_owned(), number((now + retention).as_second())),
         ]);
+        let due = match row.state {
+            State::Dropped => None,
+            State::Held => Some((held_shard(&row.start.trigger), held_order(now))),
+            _ => {
+                let due_at = number((now + UNFINISHED_AFTER).as_second());
+                Some((due_shard_of(&row.start.start_key), due_at))
+            }
+        };
+        if let Some((due_shard, due_at)) = due {
+            item.insert("due_shard".to_owned(), text(&due_shard));
+            item.insert("due_at".to_owned(), due_at);
+        }
         if let Some(run_arn) = &row.start.run_arn {
             item.insert("run_arn".to_owned(), text(run_arn));
         }
-        if let Some(lease_s) = row.start.details.lease_s {
+        if let Some(lease_s) = row.start.details.lease_s.filter(|_| row.state == State::Claimed) {
             let until = lease_end(now, lease_s);
             item.insert(LEASE_ATTRIBUTE.to_owned(), number(until.as_second()));
         }
         Ok(item)
     }
 
-    fn row_of(&self, mut item: Item) -> Result<StartRow, LedgerError> {
+    pub(crate) fn row_of(&self, mut item: Item) -> Result<StartRow, LedgerError> {
         let run_arn = item.remove("run_arn");
         let lease = item.remove(LEASE_ATTRIBUTE);
         let Some(AttributeValue::M(row)) = item.remove("row") else {
@@ -347,6 +376,22 @@ impl Ledger {
             row.lease_until = until.parse().ok().and_then(|at| Timestamp::from_second(at).ok());
         }
         Ok(row)
+    }
+
+    /// Sends an update, and again where a transaction came between. A condition that
+    /// fails says that the row has gone further: that is no error.
+    pub(crate) async fn update(&self, update: UpdateItemFluentBuilder) -> Result<(), LedgerError> {
+        use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+        let mut patience = Patience::default();
+        loop {
+            let result = update.clone().send().await;
+            let is_conflict = result
+                .as_ref()
+                .is_err_and(|error| error.code() == Some("TransactionConflictException"));
+            if !is_conflict || !patience.wait().await {
+                return self.settled(result);
+            }
+        }
     }
 
     /// A condition that fails says that the row has gone further: that is no error.
@@ -386,6 +431,11 @@ pub(crate) fn key_of(start_key: &StartKey) -> AttributeValue {
 /// Start keys are hashes, so that their first digits spread evenly.
 fn shard_of(start_key: &StartKey) -> u32 {
     start_key.as_str().bytes().take(2).fold(0, |sum, byte| sum * 16 + u32::from(byte))
+}
+
+/// The partition of what is due that a start is in.
+pub(crate) fn due_shard_of(start_key: &StartKey) -> String {
+    due_shard(shard_of(start_key) % DUE_SHARDS)
 }
 
 fn due_shard(shard: u32) -> String {

@@ -25,11 +25,17 @@ use crate::window::{
 const CONTENTION: [&str; 3] =
     ["TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError"];
 
+/// Whether a cancelled transaction would be cancelled again, for what its rows are: too
+/// large, for instance. Source: as above.
+fn is_for_good(code: &str) -> bool {
+    ["ItemCollectionSizeLimitExceeded", "ValidationError"].contains(&code)
+}
+
 /// What a closed window waits for whoever closed it, before the sweep takes it up.
 const UNSTARTED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// What became of a transaction.
-enum Transacted {
+pub(crate) enum Transacted {
     Done,
     /// A condition did not hold; the items that it was about, as they stand.
     Refused(Vec<Option<Item>>),
@@ -224,11 +230,14 @@ impl Ledger {
         LedgerError::Unavailable {
             operation: "TransactWriteItems",
             table: self.table.clone(),
-            message: "others wrote to the same window at the same time".to_owned(),
+            message: "others wrote to the same row at the same time".to_owned(),
         }
     }
 
-    async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, LedgerError> {
+    pub(crate) async fn transact(
+        &self,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Transacted, LedgerError> {
         let sent = self
             .client
             .transact_write_items()
@@ -254,6 +263,13 @@ impl Ledger {
         }
         if codes().any(|code| CONTENTION.contains(&code)) {
             return Ok(Transacted::Contended);
+        }
+        if let Some(refused) = reasons.iter().find(|one| one.code().is_some_and(is_for_good)) {
+            return Err(LedgerError::Refused {
+                operation: "TransactWriteItems",
+                table: self.table.clone(),
+                message: refused.message().unwrap_or("a row is not valid").to_owned(),
+            });
         }
         Err(LedgerError::of("TransactWriteItems", &self.table, &error))
     }

@@ -36,7 +36,8 @@ impl Calls {
         std::mem::take(&mut self.0.lock().unwrap().transacted_units)
     }
 
-    /// From now on this call fails on its way; `None`: no call does.
+    /// From now on this call fails on its way, or all that are about rows of such a key;
+    /// `None`: no call does.
     pub(crate) fn fail(&self, name: Option<&'static str>) {
         self.0.lock().unwrap().failing = name;
     }
@@ -76,7 +77,10 @@ impl Intercept for Calls {
         let name = target.rsplit('.').next().unwrap_or_default().to_owned();
         let mut seen = self.0.lock().unwrap();
         seen.names.push(name.clone());
-        if seen.failing.is_some_and(|failing| failing == name) {
+        let body = context.request().body().bytes().unwrap_or_default();
+        let is_about =
+            |part: &str| body.windows(part.len()).any(|window| window == part.as_bytes());
+        if seen.failing.is_some_and(|failing| failing == name || is_about(failing)) {
             return Err("told to fail".into());
         }
         Ok(())

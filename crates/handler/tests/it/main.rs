@@ -3,6 +3,7 @@
 mod calls;
 mod chaos;
 mod gather;
+mod guards;
 mod queued;
 mod straight;
 mod stub;

@@ -22,6 +22,10 @@ use crate::limits::{EXPECTED_DURATION_S_DEFAULT, STARTS_PER_DAY_DEFAULT};
 /// Events of one gather window: more would not fit in the list that a run is given a pointer to.
 const GATHER_COUNT_MAX: u64 = 100_000;
 
+/// The most that `max_concurrent` may be: each run's slot is some 80 bytes of one row of
+/// the ledger, and what a write of it costs grows with its size.
+const RUNS_MAX: u32 = 1_000;
+
 /// Where a trigger sets none, a gather window's deadline, in seconds after its first event.
 const GATHER_WITHIN_S_DEFAULT: u64 = 3_600;
 
@@ -206,7 +210,7 @@ fn guards(section: &Section<'_>) -> Guards {
     let default = no_guards();
     let guards = Guards {
         cooldown_s: section.duration_s("cooldown"),
-        max_concurrent: section.integer_u32("max_concurrent", 1..=1_000_000, "runs"),
+        max_concurrent: section.integer_u32("max_concurrent", 1..=RUNS_MAX, "runs"),
         max_starts_per_day: section
             .integer_u32("max_starts_per_day", 1..=1_000_000_000, "starts")
             .or(default.max_starts_per_day),

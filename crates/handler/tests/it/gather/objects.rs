@@ -250,7 +250,7 @@ async fn a_completion_that_is_interrupted_goes_on_page_by_page() {
         }
     }
     let marker = lake.put("raw/1/_SUCCESS", "").await;
-    world.calls.fail(Some("PutItem"));
+    world.calls.fail(Some("guard#"));
     world.arrives(&marker, after(0)).await;
     world.calls.fail(None);
     assert_eq!(world.inputs("marked").await.len(), 0, "nothing starts without a claim");

@@ -56,7 +56,7 @@ async fn a_request_becomes_predictions_through_four_stages_in_one_trace() {
     }
     world.request(&heard[0].to_value());
     heard.extend(world.heard_until(is_of("ml.collection.requested.v1")).await);
-    world.handler_has_said("duplicate: started before", 6).await;
+    world.handler_has_said("duplicate: its start is known", 6).await;
     for trigger in TRIGGERS {
         assert_eq!(world.executions(trigger).await, 1, "{trigger}");
     }
