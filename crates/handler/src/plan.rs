@@ -313,6 +313,7 @@ mod tests {
             target: Target::StepFunctions(StateMachine::Definition("train.asl.json".to_owned())),
             input: None,
             expected_duration_s: 60,
+            outputs: Vec::new(),
         };
         let place = Place::new("eu-west-1", "123456789012");
         let deployment = Deployment::new("wine", None);

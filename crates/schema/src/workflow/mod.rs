@@ -8,6 +8,7 @@
 mod check;
 mod json;
 mod keys;
+mod loops;
 mod markers;
 mod model;
 mod party;
