@@ -36,6 +36,7 @@ pub(crate) fn trigger(name: &str, definition: &str) -> Trigger {
         target: Target::StepFunctions(StateMachine::Definition(definition.to_owned())),
         input: None,
         expected_duration_s: 3_600,
+        outputs: Vec::new(),
     }
 }
 

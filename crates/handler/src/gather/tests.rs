@@ -35,6 +35,7 @@ fn rules(until: GatherUntil, on: &[&str], by: Option<&str>) -> GatherRules {
         target: Target::StepFunctions(StateMachine::Definition("train.asl.json".to_owned())),
         input: None,
         expected_duration_s: 60,
+        outputs: Vec::new(),
     };
     GatherRules::compile(&trigger).unwrap().unwrap()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::loops::outputs_that_lead_back;
 use super::model::{
     ContextFrom, Delivery, GatherUntil, Identity, Protocol, PublisherRun, S3Source, Source,
     SourceKind, StateMachine, Target, TopicKind, Trigger, Via,
@@ -37,6 +38,7 @@ pub(super) fn check(report: &Report, tables: &Tables<'_>) {
     overlaps(tables);
     markers_by_content(tables);
     claims_that_are_watched(tables);
+    outputs_that_lead_back(tables);
     for trigger in &tables.triggers {
         stage_of_trigger(trigger);
     }

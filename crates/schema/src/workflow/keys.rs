@@ -527,6 +527,12 @@ pub(super) const TRIGGER: TableKeys = TableKeys {
             Default("\"1h\""),
             "How long a run may be expected to take; past it, Bellwire asks for its state.",
         ),
+        key(
+            "outputs",
+            "a list of strings",
+            Optional("[\"s3://wine-lake/models/\"]"),
+            "Where its runs write objects. A file is refused in which that leads back to the trigger, over sources and other triggers.",
+        ),
     ],
 };
 
@@ -588,7 +594,12 @@ pub(super) const GUARDS: TableKeys = TableKeys {
     heading: "`guards` of a `[[trigger]]`",
     keys: &[
         key("cooldown", "a duration", Optional("\"10m\""), "At least so long between two starts."),
-        key("max_concurrent", "an integer", Optional("1"), "At most so many runs at one time."),
+        key(
+            "max_concurrent",
+            "an integer",
+            Optional("1"),
+            "At most so many runs at one time, up to 1000.",
+        ),
         key(
             "max_starts_per_day",
             "an integer",

@@ -8,6 +8,7 @@
 mod check;
 mod json;
 mod keys;
+mod loops;
 mod model;
 mod objects;
 mod party;

@@ -384,6 +384,24 @@ pub struct Trigger {
     /// How long a run may be expected to take, in seconds; past it the sweep
     /// asks the target for the run's state.
     pub expected_duration_s: u64,
+    /// Where its runs write objects, as far as the file says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<ObjectPrefix>,
+}
+
+/// Objects of one bucket: `s3://bucket/prefix/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectPrefix {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What their keys begin with; empty: all.
+    pub prefix: String,
+}
+
+impl std::fmt::Display for ObjectPrefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.prefix)
+    }
 }
 
 /// `gather = { … }`.

@@ -4,7 +4,7 @@
 use http::Uri;
 use serde_json_path::JsonPath;
 
-use super::model::{Access, AccessVerb};
+use super::model::{Access, AccessVerb, ObjectPrefix};
 use super::problem::{Fault, quoted};
 use crate::limits::{NAME_CHARS_MAX, WORKFLOW_NAME_CHARS_MAX};
 
@@ -242,6 +242,15 @@ pub(super) fn key_part(text: &str) -> Result<String, Fault> {
         return Err(Fault::new(cause, format!("a key has at most {S3_KEY_BYTES_MAX}: shorten it")));
     }
     one_line(text)
+}
+
+/// Where a run writes: `s3://bucket/prefix/`.
+pub(super) fn object_prefix(text: &str) -> Result<ObjectPrefix, Fault> {
+    let Some(rest) = text.strip_prefix("s3://") else {
+        return Err(Fault::new("is no URL of S3", "write it as `s3://bucket/prefix/`"));
+    };
+    let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    Ok(ObjectPrefix { bucket: bucket(name)?, prefix: key_part(prefix)? })
 }
 
 /// The name of a marker or manifest: what follows a key's last slash.

@@ -49,6 +49,9 @@ pub(super) fn trigger(section: &Section<'_>, types: &KnownTypes) -> Option<Trigg
     let target = section.child("start", &keys::START).and_then(|table| target(&table));
     let input = optional(section.free_table("input"), |table| input(section, table));
     let expected_duration_s = section.duration_s("expected_duration");
+    let outputs = optional(section.has("outputs").then_some(()), |()| {
+        section.list("outputs", spelling::object_prefix)
+    });
     section.finish(&[]);
     Some(Trigger {
         name: name?,
@@ -60,6 +63,7 @@ pub(super) fn trigger(section: &Section<'_>, types: &KnownTypes) -> Option<Trigg
         target: target?,
         input: input?,
         expected_duration_s: expected_duration_s.unwrap_or(EXPECTED_DURATION_S_DEFAULT),
+        outputs: outputs?.unwrap_or_default(),
     })
 }
 

@@ -125,6 +125,7 @@ fn triggers() -> Vec<Trigger> {
         target: definition("workflows/collect.asl.json"),
         input: None,
         expected_duration_s: 3_600,
+        outputs: Vec::new(),
     };
     let train = Trigger {
         name: "train".to_owned(),

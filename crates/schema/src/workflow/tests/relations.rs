@@ -333,3 +333,73 @@ fn what_is_put_aside_is_no_arrival() {
         refused(&text, "prefix = ", "no folder", "slash");
     }
 }
+
+/// A loop over two stages: `clean` writes what starts `fit`, which writes what starts `clean`.
+const LOOP: &str = r#"
+workflow = "wine"
+[[source]]
+name = "raw"
+kind = "s3"
+bucket = "wine-lake"
+prefix = "raw/"
+emits = "data.arrived"
+dataset = "raw"
+[[source]]
+name = "cleaned"
+kind = "s3"
+bucket = "wine-lake"
+prefix = "cleaned/"
+emits = "data.arrived"
+dataset = "cleaned"
+[[trigger]]
+name = "clean"
+stage = "collection"
+on = "data.arrived"
+where = { dataset = ["raw"] }
+start = { step-functions = "clean.asl.json" }
+outputs = ["s3://wine-lake/cleaned/"]
+[[trigger]]
+name = "fit"
+stage = "training"
+on = "data.arrived"
+where = { dataset = ["cleaned"] }
+start = { step-functions = "fit.asl.json" }
+outputs = ["s3://wine-lake/OUT/"]
+[[trigger]]
+name = "judge"
+stage = "evaluation"
+on = "training.completed"
+start = { step-functions = "judge.asl.json" }
+outputs = ["s3://wine-lake/JUDGED/"]
+"#;
+
+#[test]
+fn what_a_stage_writes_does_not_start_it_again() {
+    accepted(LOOP);
+    let output = |name: &str, prefix: &str| LOOP.replace(name, prefix);
+    // Itself, wherever in the prefix.
+    for prefix in ["cleaned", "cleaned/fits"] {
+        let cause = "source \"cleaned\" sees s3://wine-lake/cleaned/";
+        refused(&output("OUT", prefix), prefix, cause, "narrow");
+    }
+    refused(
+        &LOOP.replace("lake/cleaned/\"]", "lake/none/\"]").replace("wine-lake/OUT/", "wine-lake/"),
+        "s3://wine-lake/\"",
+        "source \"cleaned\"",
+        "",
+    );
+    accepted(&LOOP.replace("wine-lake/OUT/", "other-lake/raw/"));
+    // Over another trigger's output; and over the event of a run's end besides.
+    let cause = "starts trigger \"fit\", then source \"raw\" sees s3://wine-lake/raw/";
+    refused(&output("OUT", "raw"), "cleaned/", cause, "narrow");
+    let cause = "then training.completed starts trigger \"judge\", then source \"raw\"";
+    refused(&output("JUDGED", "raw"), "cleaned/", cause, "narrow");
+    // Objects that come are none that go.
+    accepted(&output("OUT", "cleaned").replace("\"data.arrived\"", "\"data.removed\""));
+    refused(
+        &output("s3://wine-lake/OUT/", "wine-lake/models/"),
+        "outputs",
+        "no URL of S3",
+        "s3://",
+    );
+}
