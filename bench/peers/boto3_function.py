@@ -56,16 +56,30 @@ def claim(start, now):
         "expires_at": {"N": str(int(time.time()) + 400 * 86_400)},
         "run_arn": {"S": start["run_arn"]},
     }
+    today = f"starts_{now[:10]}"
+    put = {
+        "TableName": TABLE,
+        "Item": item,
+        "ConditionExpression": "attribute_not_exists(pk) OR expires_at < :now",
+        "ExpressionAttributeValues": {":now": {"N": str(int(time.time()))}},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    # At most so many starts a day, counted with the claim.
+    count = {
+        "TableName": TABLE,
+        "Key": {"pk": {"S": f"guard#{TRIGGER}"}},
+        "UpdateExpression": "ADD #today :one",
+        "ConditionExpression": "attribute_not_exists(#today) OR #today < :max",
+        "ExpressionAttributeNames": {"#today": today},
+        "ExpressionAttributeValues": {":one": {"N": "1"}, ":max": {"N": "1000000000"}},
+    }
     try:
-        dynamodb.put_item(
-            TableName=TABLE,
-            Item=item,
-            ConditionExpression="attribute_not_exists(pk) OR expires_at < :now",
-            ExpressionAttributeValues={":now": {"N": str(int(time.time()))}},
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
-    except dynamodb.exceptions.ConditionalCheckFailedException as error:
-        return error.response["Item"]["state"]["S"] == "claimed"
+        dynamodb.transact_write_items(TransactItems=[{"Put": put}, {"Update": count}])
+    except dynamodb.exceptions.TransactionCanceledException as error:
+        reason = error.response["CancellationReasons"][0]
+        if reason["Code"] != "ConditionalCheckFailed":
+            raise
+        return reason["Item"]["state"]["S"] == "claimed"
     return True
 
 

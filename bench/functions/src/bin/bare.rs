@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 
 use aws_config::BehaviorVersion;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
 use aws_sdk_sns::types::MessageAttributeValue;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -48,6 +50,32 @@ fn number(number: &str) -> AttributeValue {
 
 fn map<const N: usize>(fields: [(&str, AttributeValue); N]) -> HashMap<String, AttributeValue> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The write of the trigger's row that counts the start against its daily limit.
+fn counted() -> Result<Update, Error> {
+    let update = Update::builder()
+        .table_name("bench-ledger")
+        .key("pk", text("guard#train"))
+        .update_expression(
+            "SET #today = if_not_exists(#today, :zero) + :one, last_start = :now, \
+             expires_at = :expires REMOVE #old0, #old1",
+        )
+        .condition_expression(
+            "(attribute_not_exists(#today) OR #today < :starts_max) AND \
+             (attribute_not_exists(waiting) OR waiting <= :zero OR held_at < :stale)",
+        )
+        .expression_attribute_names("#today", "starts_2026-11-22")
+        .expression_attribute_names("#old0", "starts_2026-11-20")
+        .expression_attribute_names("#old1", "starts_2026-11-19")
+        .expression_attribute_values(":zero", number("0"))
+        .expression_attribute_values(":one", number("1"))
+        .expression_attribute_values(":now", number("1795313647113000000"))
+        .expression_attribute_values(":expires", number("1829873647"))
+        .expression_attribute_values(":starts_max", number("1000000000"))
+        .expression_attribute_values(":stale", number("1795310047"))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    Ok(update.build()?)
 }
 
 impl Calls {
@@ -110,12 +138,17 @@ impl Calls {
             ("expires_at", number("1829873647")),
             ("run_arn", text(run_arn)),
         ]);
-        let put = self.dynamodb.put_item().table_name("bench-ledger").set_item(Some(item));
-        put.condition_expression("attribute_not_exists(pk) OR expires_at < :now")
+        let put = Put::builder().table_name("bench-ledger").set_item(Some(item));
+        let put = put
+            .condition_expression("attribute_not_exists(pk) OR expires_at < :now")
             .expression_attribute_values(":now", number("1795313647"))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await?;
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let both = [
+            TransactWriteItem::builder().put(put.build()?).build(),
+            TransactWriteItem::builder().update(counted()?).build(),
+        ];
+        let transact = self.dynamodb.transact_write_items();
+        transact.set_transact_items(Some(both.into())).send().await?;
         Ok(())
     }
 
