@@ -4,17 +4,15 @@
 //! (`crates/handler/tests/it/chaos`), with many events.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
 use serde::Deserialize;
 
-use super::ChaosError;
+use super::{ChaosError, report_of, report_path};
 use crate::build::{self, TestOf};
 use crate::figures::{self, Figure, table};
-use crate::process::{self, Line};
 use crate::project::Project;
 use crate::steps::{Steps, shown_count};
 
@@ -98,7 +96,7 @@ impl HandlerChaos {
     }
 
     fn reported(&self, project: &Project, program: &Path) -> Result<Report, ChaosError> {
-        let path = report_path(project)?;
+        let path = report_path(project, "handler.json")?;
         let mut command = Command::new(program);
         command
             .args([NAME, "--exact"])
@@ -107,27 +105,8 @@ impl HandlerChaos {
             .env("BELLWIRE_CHAOS_EVENTS", self.events.to_string())
             .env("BELLWIRE_CHAOS_SEED", self.seed.to_string())
             .env("BELLWIRE_CHAOS_REPORT", &path);
-        let mut output = String::new();
-        let status = process::run_with_lines(&mut command, |line| match line {
-            Line::Stdout(text) | Line::Stderr(text) => process::push_line(&mut output, &text),
-        })?;
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        serde_json::from_str(&text).map_err(|_| {
-            let program = "the handler's test";
-            ChaosError::NoReport { program, status, path, output }
-        })
+        report_of(&mut command, &path, "the handler's test")
     }
-}
-
-/// A place for the report, where none lies from before.
-fn report_path(project: &Project) -> Result<PathBuf, ChaosError> {
-    let folder = project.state().join("chaos");
-    let path = folder.join("handler.json");
-    let made = fs::create_dir_all(&folder).and_then(|()| match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    });
-    made.map(|()| path.clone()).map_err(|source| ChaosError::File { path, source })
 }
 
 fn figures(report: &Report) -> Vec<Figure> {

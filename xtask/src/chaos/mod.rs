@@ -4,15 +4,17 @@ mod handler;
 mod publisher;
 mod simulation;
 
-use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
 
 use crate::build::BuildError;
 use crate::figures::FiguresError;
-use crate::process::ProcessError;
-use crate::project::ProjectError;
+use crate::process::{self, Line, ProcessError};
+use crate::project::{Project, ProjectError};
 
 /// What `cargo xtask chaos` takes.
 #[derive(Debug, Args)]
@@ -66,4 +68,33 @@ impl ChaosCommand {
             What::Simulation(simulation) => simulation.run(),
         }
     }
+}
+
+/// A place for a test's report, where none lies from before.
+fn report_path(project: &Project, file: &str) -> Result<PathBuf, ChaosError> {
+    let folder = project.state().join("chaos");
+    let path = folder.join(file);
+    let made = fs::create_dir_all(&folder).and_then(|()| match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    });
+    made.map(|()| path.clone()).map_err(|source| ChaosError::File { path, source })
+}
+
+/// Runs a test, and reads the report that it writes to a path; `program` is what an
+/// error calls it.
+fn report_of<T: DeserializeOwned>(
+    command: &mut Command,
+    path: &Path,
+    program: &'static str,
+) -> Result<T, ChaosError> {
+    let mut output = String::new();
+    let status = process::run_with_lines(command, |line| match line {
+        Line::Stdout(text) | Line::Stderr(text) => process::push_line(&mut output, &text),
+    })?;
+    let text = fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).map_err(|_| {
+        let path = path.to_owned();
+        ChaosError::NoReport { program, status, path, output }
+    })
 }

@@ -2,17 +2,16 @@
 //! which is a test of its crate (`crates/publisher/tests/simulation`).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
 use serde::Deserialize;
 
-use super::ChaosError;
+use super::{ChaosError, report_of, report_path};
 use crate::build::{self, TestOf};
 use crate::figures::{self, Figure, table};
-use crate::process::{self, Group, Line};
+use crate::process::Group;
 use crate::project::Project;
 use crate::steps::{Steps, shown_count};
 
@@ -112,34 +111,15 @@ impl Simulation {
     }
 
     fn reported(&self, project: &Project, program: &Path) -> Result<Report, ChaosError> {
-        let path = report_path(project)?;
+        let path = report_path(project, "simulation.json")?;
         let mut command = Command::new(program);
         command
             .arg("seeds_hold")
             .env("BELLWIRE_SIMULATION_SEEDS", self.seeds.to_string())
             .env("BELLWIRE_SIMULATION_FIRST", self.first.to_string())
             .env("BELLWIRE_SIMULATION_REPORT", &path);
-        let mut output = String::new();
-        let status = process::run_with_lines(&mut command, |line| match line {
-            Line::Stdout(text) | Line::Stderr(text) => process::push_line(&mut output, &text),
-        })?;
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        serde_json::from_str(&text).map_err(|_| {
-            let program = "the simulation";
-            ChaosError::NoReport { program, status, path, output }
-        })
+        report_of(&mut command, &path, "the simulation")
     }
-}
-
-/// A place for the report, where none lies from before.
-fn report_path(project: &Project) -> Result<PathBuf, ChaosError> {
-    let folder = project.state().join("chaos");
-    let path = folder.join("simulation.json");
-    let made = fs::create_dir_all(&folder).and_then(|()| match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    });
-    made.map(|()| path.clone()).map_err(|source| ChaosError::File { path, source })
 }
 
 /// Runs one seed, whose log goes where this program's output goes.
