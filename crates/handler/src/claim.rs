@@ -15,6 +15,7 @@ use bellwire_schema::workflow::ClaimCheck;
 use tokio::time::timeout;
 
 use crate::call_errors::{GET_OBJECT, Verdict};
+use crate::clients::Later;
 
 /// How long a payload may take, all repetitions of the call included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,7 +26,7 @@ const DATA_BASE64: &str = "data_base64";
 /// The workflow's claim check.
 #[derive(Debug, Clone)]
 pub(crate) struct Claims {
-    client: Client,
+    client: Later<Client>,
     check: ClaimCheck,
 }
 
@@ -90,7 +91,7 @@ fn is_pointer(event: &Envelope) -> bool {
 }
 
 impl Claims {
-    pub(crate) const fn new(client: Client, check: ClaimCheck) -> Self {
+    pub(crate) const fn new(client: Later<Client>, check: ClaimCheck) -> Self {
         Self { client, check }
     }
 

@@ -1,7 +1,13 @@
 //! The AWS clients that the handler calls with: one a service, of those that its
 //! targets need.
 
+use std::sync::{Arc, LazyLock};
+
 use aws_config::SdkConfig;
+
+/// A client that is made where it is first called: making one takes a tenth of all that a
+/// handler does before its first event, and most events need neither S3 nor SQS.
+pub type Later<C> = Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>;
 
 /// The AWS clients that the handler calls with.
 #[derive(Debug, Clone)]
@@ -9,11 +15,11 @@ pub struct Clients {
     /// For the ledger.
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// For payloads that were too large to travel.
-    pub s3: aws_sdk_s3::Client,
+    pub s3: Later<aws_sdk_s3::Client>,
     /// For what the handler announces, and for topics that triggers start.
     pub sns: aws_sdk_sns::Client,
     /// For the dead queue, and for queues that triggers start.
-    pub sqs: aws_sdk_sqs::Client,
+    pub sqs: Later<aws_sdk_sqs::Client>,
     /// For jobs.
     #[cfg(feature = "target-batch")]
     pub batch: aws_sdk_batch::Client,
@@ -34,9 +40,9 @@ impl Clients {
     pub fn new(config: &SdkConfig) -> Self {
         Self {
             dynamodb: aws_sdk_dynamodb::Client::new(config),
-            s3: aws_sdk_s3::Client::new(config),
+            s3: later(config, aws_sdk_s3::Client::new),
             sns: aws_sdk_sns::Client::new(config),
-            sqs: aws_sdk_sqs::Client::new(config),
+            sqs: later(config, aws_sdk_sqs::Client::new),
             #[cfg(feature = "target-batch")]
             batch: aws_sdk_batch::Client::new(config),
             #[cfg(feature = "target-lambda")]
@@ -47,4 +53,9 @@ impl Clients {
             sfn: aws_sdk_sfn::Client::new(config),
         }
     }
+}
+
+fn later<C: 'static>(config: &SdkConfig, new: fn(&SdkConfig) -> C) -> Later<C> {
+    let config = config.clone();
+    Arc::new(LazyLock::new(Box::new(move || new(&config))))
 }

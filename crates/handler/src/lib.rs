@@ -39,12 +39,14 @@ mod handler;
 mod model;
 mod quarantine;
 mod release;
+mod roots;
 mod start;
 mod sweep;
 mod warm;
 
 pub use bellwire_schema::function::{Settings, SettingsError};
 pub use claim::FetchError;
-pub use clients::Clients;
+pub use clients::{Clients, Later};
 pub use handler::{Handler, HandlerError, Moment};
 pub use model::{CompiledTrigger, Model, ModelError};
+pub use roots::Roots;

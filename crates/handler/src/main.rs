@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::RuntimeComponents;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
-use bellwire_handler::{Clients, Handler, HandlerError, Model, Moment, Settings};
+use bellwire_handler::{Clients, Handler, HandlerError, Model, Moment, Roots, Settings};
 use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat, Unexported};
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -21,7 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
 
-#[tokio::main]
+// One event at a time, and calls that wait: a second thread would only be woken.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,12 +57,14 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     .await
 }
 
-/// All of one HTTP client: each of its own would read the root certificates again.
+/// All of one HTTP client: each of its own would parse the root certificates again.
 async fn clients() -> Clients {
-    // As the SDK makes it by itself.
-    let https = Builder::new().build_with_connector_fn(|settings, components| {
+    let roots = Roots::of(|name| std::env::var(name).ok()).tls_context();
+    // As the SDK makes it by itself, but for the roots.
+    let https = Builder::new().build_with_connector_fn(move |settings, components| {
         let tls = tls::Provider::Rustls(CryptoMode::AwsLc);
-        let mut connector = ConnectorBuilder::default().tls_provider(tls);
+        let mut connector =
+            ConnectorBuilder::default().tls_provider(tls).tls_context(roots.clone());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         connector.set_proxy_config(Some(ProxyConfig::from_env()));
@@ -73,6 +77,9 @@ async fn clients() -> Clients {
         .build();
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(https)
+        // Where Lambda puts a function's role; to look anywhere else takes a client of
+        // STS and the reading of profiles.
+        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .timeout_config(timeouts)
         .load()
         .await;

@@ -6,12 +6,13 @@ use bellwire_schema::DeadLetter;
 use bellwire_schema::dead_letter::{DeadReason, Hop};
 use jiff::Timestamp;
 
+use crate::clients::Later;
 use crate::decode::Delivery;
 
 /// The dead queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Quarantine {
-    client: Client,
+    client: Later<Client>,
     queue_url: String,
 }
 
@@ -26,7 +27,7 @@ pub struct QuarantineError {
 }
 
 impl Quarantine {
-    pub(crate) fn new(client: Client, queue_url: &str) -> Self {
+    pub(crate) fn new(client: Later<Client>, queue_url: &str) -> Self {
         Self { client, queue_url: queue_url.to_owned() }
     }
 

@@ -25,7 +25,7 @@ struct Calls {
     sns: aws_sdk_sns::Client,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = aws_config::defaults(BehaviorVersion::latest()).load().await;
     let calls = Calls {

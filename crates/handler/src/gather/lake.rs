@@ -7,6 +7,7 @@ use bellwire_schema::workflow::ClaimCheck;
 use jiff::Timestamp;
 
 use super::listing::{Entry, ListCursor, ListPage};
+use crate::clients::Later;
 
 /// The longest manifest that is read, in bytes: 100,000 lines of 160.
 const MANIFEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -14,7 +15,7 @@ const MANIFEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The bucket where lists go, and those whose objects are gathered.
 #[derive(Debug, Clone)]
 pub(crate) struct Lake {
-    client: Client,
+    client: Later<Client>,
     check: Option<ClaimCheck>,
 }
 
@@ -42,7 +43,7 @@ pub enum LakeError {
 }
 
 impl Lake {
-    pub(crate) const fn new(client: Client, check: Option<ClaimCheck>) -> Self {
+    pub(crate) const fn new(client: Later<Client>, check: Option<ClaimCheck>) -> Self {
         Self { client, check }
     }
 

@@ -15,15 +15,16 @@ use futures::future::BoxFuture;
 use super::message::{attributes_of, run_arn};
 use super::{Accepted, Attempt, RunTarget, StartError};
 use crate::call_errors::SEND_MESSAGE;
+use crate::clients::Later;
 
 /// The client of SQS.
 #[derive(Debug)]
 pub(super) struct Sqs {
-    client: Client,
+    client: Later<Client>,
 }
 
 impl Sqs {
-    pub(super) const fn new(client: Client) -> Self {
+    pub(super) const fn new(client: Later<Client>) -> Self {
         Self { client }
     }
 
