@@ -232,7 +232,8 @@ pub(super) const HANDLER: TableKeys = TableKeys {
             "environment",
             "a table of strings",
             Default("{}"),
-            "Environment variables beside those that Bellwire and Lambda set.",
+            "Environment variables beside those that Bellwire and Lambda set. Its calls trust Amazon's \
+             certification authorities; `SSL_CERT_FILE` names others, as for a proxy that ends TLS.",
         ),
         key(
             "log_retention_days",
