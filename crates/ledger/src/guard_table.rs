@@ -19,7 +19,7 @@ use crate::guard::{
 use crate::lease::{LEASE_ATTRIBUTE, lease_end};
 use crate::row::{Start, StartRow, State};
 use crate::table::{
-    BY_DUE_INDEX, ClaimOutcome, Item, Ledger, UNFINISHED_AFTER, due_shard_of, key_of, number, text,
+    ClaimOutcome, Item, Ledger, UNFINISHED_AFTER, due_shard_of, key_of, number, text,
 };
 use crate::window_table::Transacted;
 
@@ -154,7 +154,7 @@ impl Ledger {
         now: Timestamp,
         limit: i32,
     ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
-        self.due_in(&held_shard(trigger), now, limit).await
+        self.starts_due(&held_shard(trigger), now, limit).await
     }
 
     /// Claims a start that is held back, where its trigger's guards allow it by now: one
@@ -354,29 +354,6 @@ impl Ledger {
         }
         update.update_expression(set).build().expect("table, key and expression are set")
     }
-
-    /// The rows of one partition of what is due, the longest due first.
-    pub(crate) async fn due_in(
-        &self,
-        shard: &str,
-        now: Timestamp,
-        limit: i32,
-    ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
-        let found = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(BY_DUE_INDEX)
-            .key_condition_expression("due_shard = :shard AND due_at <= :now")
-            .expression_attribute_values(":shard", text(shard))
-            .expression_attribute_values(":now", held_order(now))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
-        let items = found.items.unwrap_or_default();
-        Ok(items.into_iter().map(|item| self.row_of(item)).collect())
-    }
 }
 
 impl Held {
@@ -446,12 +423,6 @@ fn guard_key(trigger: &str) -> AttributeValue {
 /// The partition of the sparse index that holds what waits of one trigger.
 pub(crate) fn held_shard(trigger: &str) -> String {
     format!("held#{trigger}")
-}
-
-/// The order of what waits: epoch seconds to nine digits, of DynamoDB's thirty-eight.
-pub(crate) fn held_order(at: Timestamp) -> AttributeValue {
-    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
-    AttributeValue::N(format!("{seconds}.{nanos:09}"))
 }
 
 fn nanoseconds(at: i128) -> AttributeValue {

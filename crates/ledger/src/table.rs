@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::LedgerError;
 use crate::guard::GuardName;
-use crate::guard_table::{Patience, held_order, held_shard};
+use crate::guard_table::{Patience, held_shard};
 use crate::lease::{LEASE_ATTRIBUTE, lease_end};
 use crate::row::{End, Start, StartRow, State};
 
@@ -300,7 +300,40 @@ impl Ledger {
         now: Timestamp,
         limit: i32,
     ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
-        self.due_in(&due_shard(shard), now, limit).await
+        self.starts_due(&due_shard(shard), now, limit).await
+    }
+
+    /// The starts that are due in one partition, the longest due first.
+    pub(crate) async fn starts_due(
+        &self,
+        partition: &str,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
+        let items = self.due_in(partition, now, limit).await?;
+        Ok(items.into_iter().map(|item| self.row_of(item)).collect())
+    }
+
+    /// What is due in one partition of the index, the longest due first.
+    pub(crate) async fn due_in(
+        &self,
+        partition: &str,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<Vec<Item>, LedgerError> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_DUE_INDEX)
+            .key_condition_expression("due_shard = :shard AND due_at <= :now")
+            .expression_attribute_values(":shard", text(partition))
+            .expression_attribute_values(":now", instant(now))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
+        Ok(found.items.unwrap_or_default())
     }
 
     /// All starts that were claimed on the UTC day of an instant, in the order of their claims.
@@ -342,7 +375,7 @@ impl Ledger {
         ]);
         let due = match row.state {
             State::Dropped => None,
-            State::Held => Some((held_shard(&row.start.trigger), held_order(now))),
+            State::Held => Some((held_shard(&row.start.trigger), instant(now))),
             _ => {
                 let due_at = number((now + UNFINISHED_AFTER).as_second());
                 Some((due_shard_of(&row.start.start_key), due_at))
@@ -403,10 +436,22 @@ impl Ledger {
         E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
         R: std::fmt::Debug,
     {
+        self.done(result).map(drop)
+    }
+
+    /// Whether a write was done: `false` where its condition failed.
+    pub(crate) fn done<T, E, R>(
+        &self,
+        result: Result<T, aws_sdk_dynamodb::error::SdkError<E, R>>,
+    ) -> Result<bool, LedgerError>
+    where
+        E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
         use aws_sdk_dynamodb::error::ProvideErrorMetadata;
         match result {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
             Err(error) => Err(LedgerError::of("UpdateItem", &self.table, &error)),
         }
     }
@@ -453,6 +498,13 @@ pub(crate) fn sortable(time: Timestamp) -> String {
 
 pub(crate) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
+}
+
+/// Epoch seconds to nine digits, of DynamoDB's thirty-eight: what waits is in its order,
+/// and due when it is, not in that second.
+pub(crate) fn instant(at: Timestamp) -> AttributeValue {
+    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
+    AttributeValue::N(format!("{seconds}.{nanos:09}"))
 }
 
 pub(crate) fn number(number: i64) -> AttributeValue {

@@ -26,3 +26,4 @@ mod tests;
 pub(crate) use known::Generations;
 pub(crate) use lake::Lake;
 pub use lake::LakeError;
+pub(crate) use settle::Settled;
