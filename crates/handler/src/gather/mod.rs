@@ -7,11 +7,12 @@
 //!                  (quiet, deadlines, what was left)   (members, page by page ─► list ─► start, or dead)
 //! ```
 //!
-//! [`rules`], `listing`, `manifest` and `collected` are pure.
+//! [`rules`], `listing`, `manifest`, `checksum` and `collected` are pure.
 
 pub mod rules;
 
 mod arrive;
+mod checksum;
 mod collected;
 mod complete;
 mod known;
