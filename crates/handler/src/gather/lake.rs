@@ -3,6 +3,7 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use bellwire_schema::workflow::ClaimCheck;
 use jiff::Timestamp;
@@ -97,7 +98,7 @@ impl Lake {
         let head = head.set_version_id(version_id.map(str::to_owned));
         let object = match head.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(object) => object,
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => {
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => {
                 return Ok(None);
             }
             Err(error) => {
