@@ -206,10 +206,7 @@ impl Ledger {
         start_key: &StartKey,
     ) -> Result<(), LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", guard_key(trigger))
+            .update_of(guard_key(trigger))
             .update_expression("SET running = running - :one REMOVE #slot")
             .condition_expression("attribute_exists(#slot)")
             .expression_attribute_names("#slot", slot_attribute(start_key.as_str()))
@@ -230,10 +227,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let until = now + SLOT_MARGIN;
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", guard_key(trigger))
+            .update_of(guard_key(trigger))
             .update_expression("SET #slot = :until")
             .condition_expression("#slot < :until")
             .expression_attribute_names("#slot", slot_attribute(start_key.as_str()))
@@ -316,9 +310,7 @@ impl Ledger {
 
     fn guard_update(&self, start: &Start, now: Timestamp) -> UpdateBuilder {
         let retention = SignedDuration::from_hours(24 * i64::from(self.retention_days));
-        Update::builder()
-            .table_name(&self.table)
-            .key("pk", guard_key(&start.trigger))
+        self.part_update(guard_key(&start.trigger))
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":expires", number((now + retention).as_second()))
@@ -331,9 +323,8 @@ impl Ledger {
         let mut set = "SET #row.#state = :claimed, #row.#held.released_at = :now, \
                        due_shard = :due_shard, due_at = :due_at, expires_at = :expires"
             .to_owned();
-        let mut update = Update::builder()
-            .table_name(&self.table)
-            .key("pk", key_of(&start.start_key))
+        let mut update = self
+            .part_update(key_of(&start.start_key))
             .condition_expression("#row.#state = :held")
             .expression_attribute_names("#row", "row")
             .expression_attribute_names("#state", "state")

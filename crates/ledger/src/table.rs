@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
 use bellwire_schema::StartKey;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -164,10 +165,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let due_at = now.as_second().saturating_add_unsigned(start.expected_duration_s);
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(&start.start_key))
+            .update_of(key_of(&start.start_key))
             .update_expression(
                 "SET #row.#state = :started, #row.started_at = :started_at, run_arn = :run_arn, \
                  due_at = :due_at",
@@ -196,10 +194,7 @@ impl Ledger {
         accepted_at: Timestamp,
     ) -> Result<(), LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(start_key))
+            .update_of(key_of(start_key))
             .update_expression(
                 "SET #row.#state = :accepted, #row.started_at = :accepted_at, run_arn = :run_arn \
                  REMOVE due_shard, due_at",
@@ -228,10 +223,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let end: Item = self.to_item(end)?;
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(start_key))
+            .update_of(key_of(start_key))
             .update_expression(
                 "SET #row.#state = :state, #row.#end = :end REMOVE due_shard, due_at",
             )
@@ -257,10 +249,7 @@ impl Ledger {
         due_at: Timestamp,
     ) -> Result<(), LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(start_key))
+            .update_of(key_of(start_key))
             .update_expression("SET due_at = :due_at")
             .condition_expression("attribute_exists(due_at)")
             .expression_attribute_values(":due_at", number(due_at.as_second()));
@@ -409,6 +398,16 @@ impl Ledger {
             row.lease_until = until.parse().ok().and_then(|at| Timestamp::from_second(at).ok());
         }
         Ok(row)
+    }
+
+    /// An update of one row by itself.
+    pub(crate) fn update_of(&self, key: AttributeValue) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.table).key("pk", key)
+    }
+
+    /// An update of one row as a part of a transaction.
+    pub(crate) fn part_update(&self, key: AttributeValue) -> UpdateBuilder {
+        Update::builder().table_name(&self.table).key("pk", key)
     }
 
     /// Sends an update, and again where a transaction came between. A condition that

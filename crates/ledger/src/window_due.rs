@@ -73,10 +73,7 @@ impl Ledger {
     /// Where the call fails.
     pub async fn put_off_gate(&self, gate: &Gate, due_at: Timestamp) -> Result<bool, LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", gate_key(&gate.window.id, gate.gate))
+            .update_of(gate_key(&gate.window.id, gate.gate))
             .update_expression("SET due_at = :due_at")
             .condition_expression("generation = :generation AND due_at < :due_at")
             .expression_attribute_values(":generation", number(gate.generation.into()))
@@ -100,10 +97,7 @@ impl Ledger {
             None => AttributeValue::Null(true),
         };
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", closed_key(&closed.window.id, closed.generation))
+            .update_of(closed_key(&closed.window.id, closed.generation))
             .update_expression("SET due_at = :due_at, #row.progress = :progress")
             .condition_expression("attribute_exists(due_at)")
             .expression_attribute_names("#row", "row")
@@ -125,10 +119,7 @@ impl Ledger {
         let outcome = serde_dynamo::to_attribute_value(outcome)
             .map_err(|error| self.bad_row(&error.to_string()))?;
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", closed_key(&closed.window.id, closed.generation))
+            .update_of(closed_key(&closed.window.id, closed.generation))
             .update_expression("SET #row.outcome = :outcome REMOVE due_shard, due_at")
             .condition_expression("attribute_exists(due_at)")
             .expression_attribute_names("#row", "row")

@@ -328,9 +328,8 @@ impl Ledger {
         });
         let mut condition = "generation = :generation AND expires_at > :horizon".to_owned();
         let one = i64::from(admission.fate == Fate::Gathered);
-        let mut update = Update::builder()
-            .table_name(&self.table)
-            .key("pk", gate_key(&window.id, gate))
+        let mut update = self
+            .part_update(gate_key(&window.id, gate))
             .expression_attribute_names("#window", "window")
             .expression_attribute_values(":window", AttributeValue::M(self.to_item(window)?))
             .expression_attribute_values(":gate", number(gate.into()))
@@ -371,9 +370,8 @@ impl Ledger {
         gate: Option<&Gate>,
         now: Timestamp,
     ) -> Result<UpdateBuilder, LedgerError> {
-        let update = Update::builder()
-            .table_name(&self.table)
-            .key("pk", gate_key(&window.id, index))
+        let update = self
+            .part_update(gate_key(&window.id, index))
             .expression_attribute_names("#window", "window")
             .expression_attribute_values(":window", AttributeValue::M(self.to_item(window)?))
             .expression_attribute_values(":gate", number(index.into()))
