@@ -24,6 +24,7 @@ use crate::claim::{Claims, FetchError};
 use crate::clients::Clients;
 use crate::decode::{Delivery, Invocation, Undeliverable, check_payload};
 use crate::gather::{Generations, Lake, LakeError};
+use crate::hint::Hints;
 use crate::matching::{EndedRun, matching};
 use crate::model::{CompiledTrigger, Model};
 use crate::plan::plan_start_or_point;
@@ -48,6 +49,7 @@ pub struct Handler {
     pub(crate) quarantine: Quarantine,
     pub(crate) lake: Lake,
     pub(crate) generations: Generations,
+    pub(crate) hints: Hints,
     claims: Option<Claims>,
 }
 
@@ -107,6 +109,7 @@ impl Handler {
         let topic_arn = model.place.topic_arn(&model.topic());
         let dead_queue_url = model.place.queue_url(&model.deployment.dead_queue());
         let targets = Targets::new(&clients);
+        let hints = Hints::new(&model, clients.sqs.clone());
         let lake = Lake::new(clients.s3.clone(), model.claim_check.clone());
         let claims = model.claim_check.clone().map(|check| Claims::new(clients.s3, check));
         Self {
@@ -117,6 +120,7 @@ impl Handler {
             quarantine: Quarantine::new(clients.sqs, &dead_queue_url),
             lake,
             generations: Generations::default(),
+            hints,
             model,
         }
     }
@@ -178,7 +182,9 @@ impl Handler {
                 warn!("the batch ran out of time: what is left of it comes back");
                 break;
             }
-            if self.deliver(&queued.delivery, now).await.is_err() {
+            if let Some(hint) = self.hint_in(&queued.delivery) {
+                Box::pin(self.follow(&hint, now, begin_until)).await;
+            } else if self.deliver(&queued.delivery, now).await.is_err() {
                 break;
             }
             done += 1;
@@ -391,6 +397,7 @@ impl Handler {
             }
             ClaimOutcome::Held { by, until } => {
                 let (trigger, id, guard) = (planned.trigger, planned.cause.id, by.as_str());
+                self.hint_held(&trigger, until, now).await;
                 let until = until.map(|until| until.to_string());
                 info!(trigger, id, guard, until, "start held back: the sweep releases it");
                 return Ok(());

@@ -12,6 +12,8 @@
 //!
 //! An event that travelled without its payload gets it before `matching`: `claim`.
 //!
+//! What is due within a minute the handler tells itself by a delayed message: `hint`.
+//!
 //! The claim asks the trigger's guards too: what they hold back waits for `release`, a
 //! part of the sweep.
 //!
@@ -36,6 +38,7 @@ mod call_errors;
 mod claim;
 mod clients;
 mod handler;
+mod hint;
 mod model;
 mod quarantine;
 mod release;

@@ -49,7 +49,8 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let (handler, telemetry) = (Arc::clone(&handler), Arc::clone(&telemetry));
         async move {
-            let result = handler.handle(&event.payload, moment_of(&event)).await;
+            // Boxed: all of it nested is deeper than rustc looks.
+            let result = Box::pin(handler.handle(&event.payload, moment_of(&event))).await;
             telemetry.flush(FLUSH_TIMEOUT_DEFAULT);
             result.map_err(|error| diagnostic(&error))
         }

@@ -43,7 +43,12 @@ impl Handler {
         Ok(())
     }
 
-    async fn release_of(
+    /// Releases what is held back of one trigger, and tells of what is due next.
+    ///
+    /// # Errors
+    ///
+    /// Where the ledger cannot be asked.
+    pub(crate) async fn release_of(
         &self,
         trigger: &str,
         now: Timestamp,
@@ -86,6 +91,7 @@ impl Handler {
                 Ok(Release::Released) => *released += 1,
                 Ok(Release::Gone) => return Next::GoOn,
                 Ok(Release::Held { by, until }) => {
+                    self.hint_held(trigger, until, now).await;
                     let until = until.map(|until| until.to_string());
                     debug!(trigger, id, guard = by.as_str(), until, "start is still held back");
                     return Next::Stop;

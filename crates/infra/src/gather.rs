@@ -142,9 +142,9 @@ pub(crate) fn statements(owner: &Owner, workflow: &Workflow) -> Vec<Value> {
     let mut manifests: BTreeSet<String> = BTreeSet::new();
     for (trigger, s3) in gathered_by_name(workflow) {
         prefixes.entry(&s3.bucket).or_default().insert(format!("{}*", s3.prefix));
-        if let Some(GatherUntil::Manifest(name)) = trigger.gather.as_ref().map(|one| &one.until) {
+        if let Some(GatherUntil::Manifest(_)) = trigger.gather.as_ref().map(|one| &one.until) {
             let bucket = owner.place.bucket_arn(&s3.bucket);
-            manifests.insert(format!("{bucket}/{}*{name}", s3.prefix));
+            manifests.insert(format!("{bucket}/{}*", s3.prefix));
         }
     }
     for (index, (bucket, prefixes)) in prefixes.into_iter().enumerate() {
@@ -157,6 +157,8 @@ pub(crate) fn statements(owner: &Owner, workflow: &Workflow) -> Vec<Value> {
     }
     if !manifests.is_empty() {
         let manifests: Vec<String> = manifests.into_iter().collect();
+        // A HEAD, which tells the checksums of members, takes what a GET takes. Source:
+        // Amazon S3 API reference, `HeadObject`, "Permissions".
         let actions = ["s3:GetObject", "s3:GetObjectVersion"];
         statements.push(allow("ReadManifests", &actions, &manifests));
     }
@@ -275,10 +277,7 @@ mod tests {
             of("ListObjects0")["Condition"],
             json!({"StringLike": {"s3:prefix": ["raw/*"]}})
         );
-        assert_eq!(
-            of("ReadManifests")["Resource"],
-            json!(["arn:aws:s3:::wine-lake/raw/*manifest.json"])
-        );
+        assert_eq!(of("ReadManifests")["Resource"], json!(["arn:aws:s3:::wine-lake/raw/*"]));
         assert_eq!(of("PutLists")["Resource"], json!(["arn:aws:s3:::wine-lake/claims/gathered/*"]));
         let marked = names(&gathering(marker("_SUCCESS"), ".csv"));
         assert_eq!(marked, ["ReadGates", "ListGathered", "ListObjects0"]);

@@ -212,6 +212,12 @@ pub fn work_queue(queue: &str, topic: &str) -> Value {
     document(&[delivers, tls_only("sqs:*", &[queue.to_owned()])])
 }
 
+/// The queue of hints': nobody fills it but the handler, by its role.
+#[must_use]
+pub fn hint_queue(queue: &str) -> Value {
+    document(&[tls_only("sqs:*", &[queue.to_owned()])])
+}
+
 /// The policy of a bucket of ours.
 #[must_use]
 pub fn bucket(owner: &Owner, bucket: &str) -> Value {
@@ -372,10 +378,15 @@ pub fn handler(owner: &Owner, workflow: &Workflow) -> Value {
         allow("Quarantine", &["sqs:SendMessage"], &[place.queue_arn(&deployment.dead_queue())]),
     ];
     statements.extend(targets::statements(owner, workflow));
+    // What Lambda calls for it. Source: AWS Lambda developer guide, "Creating and
+    // configuring an Amazon SQS event source mapping", on the execution role.
+    let take = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
+    if workflow.has_short_waits() {
+        let hints = [place.queue_arn(&deployment.hint_queue())];
+        statements.push(allow("SendHints", &["sqs:SendMessage"], &hints));
+        statements.push(allow("TakeHints", &take, &hints));
+    }
     if workflow.handler.delivery == Delivery::Queued {
-        // What Lambda calls for it. Source: AWS Lambda developer guide, "Creating and
-        // configuring an Amazon SQS event source mapping", on the execution role.
-        let take = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"];
         let work = place.queue_arn(&deployment.work_queue(workflow.topic.kind));
         statements.push(allow("TakeWork", &take, &[work]));
     }

@@ -472,6 +472,70 @@ fn the_work_queue_is_the_handler_s_alone() {
     assert_eq!(found, 3);
 }
 
+/// A wait under a minute has a queue that only the handler fills and takes from; without
+/// one there is none, and on FIFO it is standard all the same, for its delays.
+#[test]
+fn a_wait_under_a_minute_has_a_queue_of_hints_that_is_the_handler_s_alone() {
+    for kind in [TopicKind::Standard, TopicKind::Fifo] {
+        let mut workflow = queued(kind);
+        workflow.triggers[0].guards.cooldown_s = Some(60);
+        let without = desired_of(&workflow, &inputs());
+        assert!(!json!(without).to_string().contains("wine-hints"));
+        workflow.triggers[0].guards.cooldown_s = Some(59);
+        let with = desired_of(&workflow, &inputs());
+        let hints = owner().place.queue_arn("wine-hints");
+        let mut found = Vec::new();
+        for resource in with.iter().filter(|resource| !without.contains(resource)) {
+            match &resource.properties {
+                Properties::Queue(queue) => {
+                    assert_eq!((&queue.arn, queue.retention_s), (&hints, 300));
+                    assert_eq!(queue.visibility_timeout_s, 6 * workflow.handler.timeout_s);
+                    let statements = queue.policy["Statement"].as_array().expect("statements");
+                    assert!(statements.iter().all(|one| one["Effect"] == "Deny"), "{statements:?}");
+                }
+                Properties::EventSourceMapping(mapping) => {
+                    assert_eq!((&mapping.queue_arn, mapping.concurrency_max), (&hints, Some(2)));
+                    let alias = owner().alias_arn(&owner().deployment.handler());
+                    assert_eq!(mapping.function_arn, alias);
+                }
+                Properties::Role(role) => {
+                    let statements = role.policy["Statement"].as_array().expect("statements");
+                    let about: BTreeMap<&str, &Value> = statements
+                        .iter()
+                        .filter(|one| one["Resource"] == json!(hints))
+                        .map(|one| (one["Sid"].as_str().expect("a Sid"), &one["Action"]))
+                        .collect();
+                    let expected = json!({
+                        "SendHints": "sqs:SendMessage",
+                        "TakeHints": [
+                            "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
+                        ],
+                    });
+                    assert_eq!(json!(about), expected);
+                }
+                Properties::Function(_) => {
+                    let queue = ResourceId::new(Kind::Queue, "wine-hints");
+                    assert!(resource.depends_on.contains(&queue), "it hides long enough first");
+                }
+                other => panic!("{other:?}"),
+            }
+            found.push(resource.id().kind);
+        }
+        assert_eq!(found.len(), 4, "{found:?}");
+        let world = executed(&plan_of(&with, &Observation::default()), &Observation::default());
+        assert!(plan_of(&with, &world).steps.is_empty(), "nothing is left to do");
+    }
+}
+
+#[test]
+fn the_plan_that_adds_a_wait_under_a_minute() {
+    let world = world_of(&workflow(), &inputs());
+    let mut workflow = workflow();
+    workflow.triggers[1].guards.cooldown_s = Some(10);
+    let plan = plan_of(&desired_of(&workflow, &inputs()), &world);
+    insta::assert_snapshot!("hints_plan", plan);
+}
+
 /// A workflow that starts one of everything.
 fn starting_everything() -> Workflow {
     let batch = |job_definition: &str| {

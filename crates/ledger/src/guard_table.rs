@@ -19,7 +19,7 @@ use crate::guard::{
 use crate::lease::{LEASE_ATTRIBUTE, lease_end};
 use crate::row::{Start, StartRow, State};
 use crate::table::{
-    BY_DUE_INDEX, ClaimOutcome, Item, Ledger, UNFINISHED_AFTER, due_shard_of, key_of, number, text,
+    ClaimOutcome, Item, Ledger, UNFINISHED_AFTER, due_shard_of, key_of, number, text,
 };
 use crate::window_table::Transacted;
 
@@ -154,7 +154,7 @@ impl Ledger {
         now: Timestamp,
         limit: i32,
     ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
-        self.due_in(&held_shard(trigger), now, limit).await
+        self.starts_due(&held_shard(trigger), now, limit).await
     }
 
     /// Claims a start that is held back, where its trigger's guards allow it by now: one
@@ -206,10 +206,7 @@ impl Ledger {
         start_key: &StartKey,
     ) -> Result<(), LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", guard_key(trigger))
+            .update_of(guard_key(trigger))
             .update_expression("SET running = running - :one REMOVE #slot")
             .condition_expression("attribute_exists(#slot)")
             .expression_attribute_names("#slot", slot_attribute(start_key.as_str()))
@@ -230,10 +227,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let until = now + SLOT_MARGIN;
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", guard_key(trigger))
+            .update_of(guard_key(trigger))
             .update_expression("SET #slot = :until")
             .condition_expression("#slot < :until")
             .expression_attribute_names("#slot", slot_attribute(start_key.as_str()))
@@ -316,9 +310,7 @@ impl Ledger {
 
     fn guard_update(&self, start: &Start, now: Timestamp) -> UpdateBuilder {
         let retention = SignedDuration::from_hours(24 * i64::from(self.retention_days));
-        Update::builder()
-            .table_name(&self.table)
-            .key("pk", guard_key(&start.trigger))
+        self.part_update(guard_key(&start.trigger))
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":expires", number((now + retention).as_second()))
@@ -331,9 +323,8 @@ impl Ledger {
         let mut set = "SET #row.#state = :claimed, #row.#held.released_at = :now, \
                        due_shard = :due_shard, due_at = :due_at, expires_at = :expires"
             .to_owned();
-        let mut update = Update::builder()
-            .table_name(&self.table)
-            .key("pk", key_of(&start.start_key))
+        let mut update = self
+            .part_update(key_of(&start.start_key))
             .condition_expression("#row.#state = :held")
             .expression_attribute_names("#row", "row")
             .expression_attribute_names("#state", "state")
@@ -353,29 +344,6 @@ impl Ledger {
             update = update.expression_attribute_values(":lease", until);
         }
         update.update_expression(set).build().expect("table, key and expression are set")
-    }
-
-    /// The rows of one partition of what is due, the longest due first.
-    pub(crate) async fn due_in(
-        &self,
-        shard: &str,
-        now: Timestamp,
-        limit: i32,
-    ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
-        let found = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(BY_DUE_INDEX)
-            .key_condition_expression("due_shard = :shard AND due_at <= :now")
-            .expression_attribute_values(":shard", text(shard))
-            .expression_attribute_values(":now", held_order(now))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
-        let items = found.items.unwrap_or_default();
-        Ok(items.into_iter().map(|item| self.row_of(item)).collect())
     }
 }
 
@@ -446,12 +414,6 @@ fn guard_key(trigger: &str) -> AttributeValue {
 /// The partition of the sparse index that holds what waits of one trigger.
 pub(crate) fn held_shard(trigger: &str) -> String {
     format!("held#{trigger}")
-}
-
-/// The order of what waits: epoch seconds to nine digits, of DynamoDB's thirty-eight.
-pub(crate) fn held_order(at: Timestamp) -> AttributeValue {
-    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
-    AttributeValue::N(format!("{seconds}.{nanos:09}"))
 }
 
 fn nanoseconds(at: i128) -> AttributeValue {

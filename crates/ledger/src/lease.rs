@@ -6,7 +6,6 @@
 //! nobody who could still begin to start, but perhaps a start that was made and not
 //! recorded.
 
-use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::LedgerError;
@@ -78,10 +77,7 @@ impl Ledger {
         until: Timestamp,
     ) -> Result<bool, LedgerError> {
         let result = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(&row.start.start_key))
+            .update_of(key_of(&row.start.start_key))
             .update_expression("SET lease_until = :until")
             .condition_expression("#row.#state = :claimed AND lease_until = :seen")
             .expression_attribute_names("#row", "row")
@@ -91,10 +87,6 @@ impl Ledger {
             .expression_attribute_values(":until", number(until.as_second()))
             .send()
             .await;
-        match result {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
-            Err(error) => Err(LedgerError::of("UpdateItem", &self.table, &error)),
-        }
+        self.done(result)
     }
 }

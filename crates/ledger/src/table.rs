@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
 use bellwire_schema::StartKey;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::LedgerError;
 use crate::guard::GuardName;
-use crate::guard_table::{Patience, held_order, held_shard};
+use crate::guard_table::{Patience, held_shard};
 use crate::lease::{LEASE_ATTRIBUTE, lease_end};
 use crate::row::{End, Start, StartRow, State};
 
@@ -164,10 +165,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let due_at = now.as_second().saturating_add_unsigned(start.expected_duration_s);
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(&start.start_key))
+            .update_of(key_of(&start.start_key))
             .update_expression(
                 "SET #row.#state = :started, #row.started_at = :started_at, run_arn = :run_arn, \
                  due_at = :due_at",
@@ -196,10 +194,7 @@ impl Ledger {
         accepted_at: Timestamp,
     ) -> Result<(), LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(start_key))
+            .update_of(key_of(start_key))
             .update_expression(
                 "SET #row.#state = :accepted, #row.started_at = :accepted_at, run_arn = :run_arn \
                  REMOVE due_shard, due_at",
@@ -228,10 +223,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let end: Item = self.to_item(end)?;
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(start_key))
+            .update_of(key_of(start_key))
             .update_expression(
                 "SET #row.#state = :state, #row.#end = :end REMOVE due_shard, due_at",
             )
@@ -257,10 +249,7 @@ impl Ledger {
         due_at: Timestamp,
     ) -> Result<(), LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", key_of(start_key))
+            .update_of(key_of(start_key))
             .update_expression("SET due_at = :due_at")
             .condition_expression("attribute_exists(due_at)")
             .expression_attribute_values(":due_at", number(due_at.as_second()));
@@ -300,7 +289,40 @@ impl Ledger {
         now: Timestamp,
         limit: i32,
     ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
-        self.due_in(&due_shard(shard), now, limit).await
+        self.starts_due(&due_shard(shard), now, limit).await
+    }
+
+    /// The starts that are due in one partition, the longest due first.
+    pub(crate) async fn starts_due(
+        &self,
+        partition: &str,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<Vec<Result<StartRow, LedgerError>>, LedgerError> {
+        let items = self.due_in(partition, now, limit).await?;
+        Ok(items.into_iter().map(|item| self.row_of(item)).collect())
+    }
+
+    /// What is due in one partition of the index, the longest due first.
+    pub(crate) async fn due_in(
+        &self,
+        partition: &str,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<Vec<Item>, LedgerError> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_DUE_INDEX)
+            .key_condition_expression("due_shard = :shard AND due_at <= :now")
+            .expression_attribute_values(":shard", text(partition))
+            .expression_attribute_values(":now", instant(now))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
+        Ok(found.items.unwrap_or_default())
     }
 
     /// All starts that were claimed on the UTC day of an instant, in the order of their claims.
@@ -342,7 +364,7 @@ impl Ledger {
         ]);
         let due = match row.state {
             State::Dropped => None,
-            State::Held => Some((held_shard(&row.start.trigger), held_order(now))),
+            State::Held => Some((held_shard(&row.start.trigger), instant(now))),
             _ => {
                 let due_at = number((now + UNFINISHED_AFTER).as_second());
                 Some((due_shard_of(&row.start.start_key), due_at))
@@ -378,6 +400,16 @@ impl Ledger {
         Ok(row)
     }
 
+    /// An update of one row by itself.
+    pub(crate) fn update_of(&self, key: AttributeValue) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.table).key("pk", key)
+    }
+
+    /// An update of one row as a part of a transaction.
+    pub(crate) fn part_update(&self, key: AttributeValue) -> UpdateBuilder {
+        Update::builder().table_name(&self.table).key("pk", key)
+    }
+
     /// Sends an update, and again where a transaction came between. A condition that
     /// fails says that the row has gone further: that is no error.
     pub(crate) async fn update(&self, update: UpdateItemFluentBuilder) -> Result<(), LedgerError> {
@@ -403,10 +435,22 @@ impl Ledger {
         E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
         R: std::fmt::Debug,
     {
+        self.done(result).map(drop)
+    }
+
+    /// Whether a write was done: `false` where its condition failed.
+    pub(crate) fn done<T, E, R>(
+        &self,
+        result: Result<T, aws_sdk_dynamodb::error::SdkError<E, R>>,
+    ) -> Result<bool, LedgerError>
+    where
+        E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
         use aws_sdk_dynamodb::error::ProvideErrorMetadata;
         match result {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
             Err(error) => Err(LedgerError::of("UpdateItem", &self.table, &error)),
         }
     }
@@ -453,6 +497,13 @@ pub(crate) fn sortable(time: Timestamp) -> String {
 
 pub(crate) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
+}
+
+/// Epoch seconds to nine digits, of DynamoDB's thirty-eight: what waits is in its order,
+/// and due when it is, not in that second.
+pub(crate) fn instant(at: Timestamp) -> AttributeValue {
+    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
+    AttributeValue::N(format!("{seconds}.{nanos:09}"))
 }
 
 pub(crate) fn number(number: i64) -> AttributeValue {

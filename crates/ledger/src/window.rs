@@ -153,8 +153,19 @@ pub struct Gate {
     /// How the window before ended.
     #[serde(default)]
     pub previous: Option<Previous>,
+    /// When the window is to be looked at, in epoch seconds; `None` where it is not open.
+    #[serde(default)]
+    pub due_at: Option<f64>,
     /// When the row counts as gone, in epoch seconds.
     pub expires_at: i64,
+}
+
+impl Gate {
+    /// Whether the window is to be looked at now.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.due_at.is_some_and(|due_at| due_at <= now.as_duration().as_secs_f64())
+    }
 }
 
 /// How the window before an open one ended.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::error::LedgerError;
-use crate::table::{BY_DAY_INDEX, BY_DUE_INDEX, Item, Ledger, number, text};
+use crate::table::{BY_DAY_INDEX, Item, Ledger, instant, number, text};
 use crate::window::{ClosedWindow, DueWindow, Gate, MemberPage, MemberRow, Outcome, Progress};
 use crate::window_table::{closed_key, gate_key, members_shard};
 
@@ -56,19 +56,7 @@ impl Ledger {
         now: Timestamp,
         limit: i32,
     ) -> Result<Vec<Result<DueWindow, LedgerError>>, LedgerError> {
-        let found = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(BY_DUE_INDEX)
-            .key_condition_expression("due_shard = :shard AND due_at <= :now")
-            .expression_attribute_values(":shard", text(&format!("window#{shard}")))
-            .expression_attribute_values(":now", number(now.as_second()))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
-        let items = found.items.unwrap_or_default();
+        let items = self.due_in(&format!("window#{shard}"), now, limit).await?;
         let read = |item: Item| match item.contains_key("row") {
             true => self.row_in(item).map(Box::new).map(DueWindow::Closed),
             false => self.of_item(item).map(Box::new).map(DueWindow::Open),
@@ -77,21 +65,20 @@ impl Ledger {
     }
 
     /// Puts off when the sweep looks at a gate again, where its window is still open.
+    /// `false` where it has gone on, or is due no sooner already: of all who put it off
+    /// to one time, one is told `true`.
     ///
     /// # Errors
     ///
     /// Where the call fails.
-    pub async fn put_off_gate(&self, gate: &Gate, due_at: Timestamp) -> Result<(), LedgerError> {
+    pub async fn put_off_gate(&self, gate: &Gate, due_at: Timestamp) -> Result<bool, LedgerError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", gate_key(&gate.window.id, gate.gate))
+            .update_of(gate_key(&gate.window.id, gate.gate))
             .update_expression("SET due_at = :due_at")
-            .condition_expression("generation = :generation AND attribute_exists(due_at)")
+            .condition_expression("generation = :generation AND due_at < :due_at")
             .expression_attribute_values(":generation", number(gate.generation.into()))
-            .expression_attribute_values(":due_at", number(due_at.as_second()));
-        self.settled(update.send().await)
+            .expression_attribute_values(":due_at", instant(due_at));
+        self.done(update.send().await)
     }
 
     /// Puts off when the sweep looks at a closed window again, with how far it came.
@@ -110,15 +97,12 @@ impl Ledger {
             None => AttributeValue::Null(true),
         };
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", closed_key(&closed.window.id, closed.generation))
+            .update_of(closed_key(&closed.window.id, closed.generation))
             .update_expression("SET due_at = :due_at, #row.progress = :progress")
             .condition_expression("attribute_exists(due_at)")
             .expression_attribute_names("#row", "row")
             .expression_attribute_values(":progress", progress)
-            .expression_attribute_values(":due_at", number(due_at.as_second()));
+            .expression_attribute_values(":due_at", instant(due_at));
         self.settled(update.send().await)
     }
 
@@ -135,10 +119,7 @@ impl Ledger {
         let outcome = serde_dynamo::to_attribute_value(outcome)
             .map_err(|error| self.bad_row(&error.to_string()))?;
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", closed_key(&closed.window.id, closed.generation))
+            .update_of(closed_key(&closed.window.id, closed.generation))
             .update_expression("SET #row.outcome = :outcome REMOVE due_shard, due_at")
             .condition_expression("attribute_exists(due_at)")
             .expression_attribute_names("#row", "row")

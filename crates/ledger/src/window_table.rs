@@ -14,7 +14,7 @@ use bellwire_schema::gathered::WindowId;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::LedgerError;
-use crate::table::{Item, Ledger, number, sortable, text};
+use crate::table::{Item, Ledger, instant, number, sortable, text};
 use crate::window::{
     Admission, Admitted, ClosedWindow, Fate, GATE_MARGIN, Gate, MemberRow, Previous, Room,
     WINDOW_DUE_SHARDS, Window,
@@ -173,7 +173,7 @@ impl Ledger {
             ("pk".to_owned(), closed_key(&closed.window.id, closed.generation)),
             ("row".to_owned(), AttributeValue::M(self.to_item(closed)?)),
             ("due_shard".to_owned(), text(&due_shard(&closed.window.id, 0))),
-            ("due_at".to_owned(), number(due_at.as_second())),
+            ("due_at".to_owned(), instant(due_at)),
             ("expires_at".to_owned(), number((closed.closed_at + retention).as_second())),
         ]);
         let put = Put::builder()
@@ -328,9 +328,8 @@ impl Ledger {
         });
         let mut condition = "generation = :generation AND expires_at > :horizon".to_owned();
         let one = i64::from(admission.fate == Fate::Gathered);
-        let mut update = Update::builder()
-            .table_name(&self.table)
-            .key("pk", gate_key(&window.id, gate))
+        let mut update = self
+            .part_update(gate_key(&window.id, gate))
             .expression_attribute_names("#window", "window")
             .expression_attribute_values(":window", AttributeValue::M(self.to_item(window)?))
             .expression_attribute_values(":gate", number(gate.into()))
@@ -339,7 +338,7 @@ impl Ledger {
             .expression_attribute_values(":one", number(one))
             .expression_attribute_values(":now_text", text(&now.to_string()))
             .expression_attribute_values(":due_shard", text(&due_shard(&window.id, gate)))
-            .expression_attribute_values(":due_at", number(admission.due_at.as_second()))
+            .expression_attribute_values(":due_at", instant(admission.due_at))
             .expression_attribute_values(":expires", self.gate_expiry(now))
             .expression_attribute_values(":horizon", number((now + GATE_MARGIN).as_second()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -371,9 +370,8 @@ impl Ledger {
         gate: Option<&Gate>,
         now: Timestamp,
     ) -> Result<UpdateBuilder, LedgerError> {
-        let update = Update::builder()
-            .table_name(&self.table)
-            .key("pk", gate_key(&window.id, index))
+        let update = self
+            .part_update(gate_key(&window.id, index))
             .expression_attribute_names("#window", "window")
             .expression_attribute_values(":window", AttributeValue::M(self.to_item(window)?))
             .expression_attribute_values(":gate", number(index.into()))

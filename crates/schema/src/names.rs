@@ -95,6 +95,14 @@ impl Deployment {
         self.named_fifo("dead")
     }
 
+    /// The queue of what the handler tells itself to look at within a minute. Never
+    /// FIFO: there a message has no delay of its own. Source: Amazon SQS API reference,
+    /// `SendMessage`, `DelaySeconds`.
+    #[must_use]
+    pub fn hint_queue(&self) -> String {
+        self.named("hints", LONG_NAME_CHARS_MAX)
+    }
+
     /// The DynamoDB table of starts.
     #[must_use]
     pub fn ledger_table(&self) -> String {

@@ -93,6 +93,9 @@ impl Handler {
                 Admitted::Joined => {
                     tell_joined(&admission, event);
                     self.generations.set(&window.id, attempt.generation, attempt.previous);
+                    if !attempt.completes {
+                        self.hint_joined(window, attempt.generation, admission.due_at, now).await;
+                    }
                     return Ok(attempt.completes);
                 }
                 Admitted::Known(row) => {

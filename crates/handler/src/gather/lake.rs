@@ -3,9 +3,12 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_s3::operation::head_object::HeadObjectError;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use bellwire_schema::workflow::ClaimCheck;
 use jiff::Timestamp;
 
+use super::checksum::{Algorithm, Kept};
 use super::listing::{Entry, ListCursor, ListPage};
 use crate::clients::Later;
 
@@ -83,6 +86,37 @@ impl Lake {
         version_id: Option<&str>,
     ) -> Result<Option<Vec<u8>>, LakeError> {
         self.read(bucket, key, version_id, MANIFEST_BYTES_MAX).await
+    }
+
+    /// The checksums that S3 keeps of an object; `None` where it is not there any more.
+    pub(super) async fn checksums(
+        &self,
+        bucket: &str,
+        key: &str,
+        version_id: Option<&str>,
+    ) -> Result<Option<Kept>, LakeError> {
+        let head = self.client.head_object().bucket(bucket).key(key);
+        let head = head.set_version_id(version_id.map(str::to_owned));
+        let object = match head.checksum_mode(ChecksumMode::Enabled).send().await {
+            Ok(object) => object,
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(unavailable("HeadObject", &format!("s3://{bucket}/{key}"), &error));
+            }
+        };
+        let is_of_parts = object.checksum_type() == Some(&ChecksumType::Composite);
+        let values = [
+            (Algorithm::Crc32, object.checksum_crc32),
+            (Algorithm::Crc32C, object.checksum_crc32_c),
+            (Algorithm::Crc64Nvme, object.checksum_crc64_nvme),
+            (Algorithm::Sha1, object.checksum_sha1),
+            (Algorithm::Sha256, object.checksum_sha256),
+        ];
+        let values =
+            values.into_iter().filter_map(|(algorithm, value)| Some((algorithm, value?))).collect();
+        Ok(Some(Kept { values, is_of_parts }))
     }
 
     async fn read(

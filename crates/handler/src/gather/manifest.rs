@@ -1,11 +1,14 @@
 //! A manifest: a file that names a window's members, and what S3 has of them. Reading
-//! and judging are pure; what S3 has is asked of the listing of what they lie under.
+//! and judging are pure; what S3 has is asked of the listing of what they lie under, and,
+//! of members of which a checksum is given, of S3 by one HEAD each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwire_ledger::Member;
+use futures::stream::{self, StreamExt as _};
 use serde_json::Value;
 
+use super::checksum::{Algorithm, Checksum};
 use super::collected::MEMBERS_MAX;
 use super::listing::{self, Entry, ListCursor};
 use super::rules::prefix_of;
@@ -19,9 +22,12 @@ const SIZES: [&str; 3] = ["size_bytes", "size", "content_length"];
 const TAGS: [&str; 2] = ["etag", "md5"];
 const VERSIONS: [&str; 2] = ["version_id", "versionId"];
 
-/// Checksums that no listing shows: a manifest that gives one is refused, since its
-/// members could not be held to it.
-const UNCHECKABLE: [&str; 5] = ["sha256", "sha1", "crc32", "crc32c", "crc64nvme"];
+/// Members of which a manifest may give checksums that no listing shows: each is a call
+/// more, and all of them are made within one invocation.
+const CHECKSUMMED_MAX: usize = 1_000;
+
+/// Members whose checksums are asked for at one time.
+const HEADS_MAX: usize = 32;
 
 /// An object that a manifest names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,15 @@ pub(super) struct Listed {
     size_bytes: Option<u64>,
     /// In lower case.
     etag: Option<String>,
+    checksums: Vec<Checksum>,
+}
+
+impl Listed {
+    /// An object of which a manifest says no more than where it is.
+    fn of(key: &str) -> Self {
+        let key = key.to_owned();
+        Self { key, version_id: None, size_bytes: None, etag: None, checksums: Vec::new() }
+    }
 }
 
 /// What a manifest is worth.
@@ -64,6 +79,12 @@ pub(super) fn parse(bytes: &[u8], bucket: &str, prefix: &str) -> Result<Vec<List
         }
         listed.push(Listed { key, ..row });
     }
+    let checksummed = listed.iter().filter(|one| !one.checksums.is_empty()).count();
+    if checksummed > CHECKSUMMED_MAX {
+        return Err(format!(
+            "it gives checksums of {checksummed} objects, and S3 is asked for those of {CHECKSUMMED_MAX} at most; give sizes and eTags, which a listing shows"
+        ));
+    }
     Ok(listed)
 }
 
@@ -96,15 +117,18 @@ fn of_json(bytes: &[u8]) -> Result<Vec<Listed>, String> {
 fn of_row(index: usize, row: &Value) -> Result<Listed, String> {
     let number = index + 1;
     if let Value::String(key) = row {
-        return Ok(Listed { key: key.clone(), version_id: None, size_bytes: None, etag: None });
+        return Ok(Listed::of(key));
     }
     let field = |names: &[&str]| names.iter().find_map(|name| row.get(name));
     let text = |names: &[&str]| field(names).and_then(Value::as_str).map(str::to_owned);
-    if let Some(name) = UNCHECKABLE.iter().find(|name| row.get(name).is_some()) {
-        return Err(format!(
-            "its entry {number} gives a {name}, and a listing shows sizes and eTags alone"
-        ));
-    }
+    let given = Algorithm::ALL.into_iter().filter_map(|algorithm| {
+        let given = row.get(algorithm.as_str()).filter(|given| !given.is_null())?;
+        let read = given.as_str().and_then(|text| Checksum::read(algorithm, text));
+        Some(read.ok_or_else(|| {
+            format!("its entry {number} gives what is no {}: {given}", algorithm.as_str())
+        }))
+    });
+    let checksums = given.collect::<Result<_, _>>()?;
     let size = field(&SIZES).or_else(|| row.get("meta")?.get("content_length"));
     let size_bytes = match size {
         None | Some(Value::Null) => None,
@@ -117,6 +141,7 @@ fn of_row(index: usize, row: &Value) -> Result<Listed, String> {
         version_id: text(&VERSIONS),
         size_bytes,
         etag: text(&TAGS).map(|etag| etag.trim_matches('"').to_lowercase()),
+        checksums,
     })
 }
 
@@ -139,7 +164,7 @@ fn of_csv(bytes: &[u8]) -> Result<Vec<Listed>, String> {
         let size = field(1).map(str::parse::<u64>).transpose();
         let size_bytes = size.map_err(|_| format!("its line {} has no size", index + 1))?;
         let etag = field(2).map(|etag| etag.trim_matches('"').to_lowercase());
-        listed.push(Listed { key: key.to_owned(), version_id: None, size_bytes, etag });
+        listed.push(Listed { size_bytes, etag, ..Listed::of(key) });
     }
     Ok(listed)
 }
@@ -208,6 +233,14 @@ struct Picked {
     missing: Vec<String>,
 }
 
+/// What is found where an object is asked for its checksums.
+enum Doubt {
+    /// It went while the manifest was judged.
+    Gone(String),
+    /// It is not what the manifest says, or S3 cannot tell.
+    Untrue(String),
+}
+
 impl Handler {
     /// Reads a manifest and looks for all that it lists.
     pub(super) async fn judge_manifest(
@@ -240,19 +273,46 @@ impl Handler {
             Ok(picked) => picked,
             Err(message) => return untrue(message),
         };
-        Ok(match missing.first() {
-            Some(example) => Judgement::Missing {
-                listed: listed.len(),
-                missing: missing.len(),
-                example: example.clone(),
-            },
-            None => Judgement::Whole(
-                found
-                    .into_iter()
-                    .filter_map(|entry| listing::named(&self.model, trigger, bucket, entry))
-                    .collect(),
-            ),
-        })
+        if let Some(example) = missing.first() {
+            let (missing, example) = (missing.len(), example.clone());
+            return Ok(Judgement::Missing { listed: listed.len(), missing, example });
+        }
+        match self.hold_to_checksums(bucket, &listed, &found).await? {
+            Ok(()) => {}
+            Err(Doubt::Gone(example)) => {
+                return Ok(Judgement::Missing { listed: listed.len(), missing: 1, example });
+            }
+            Err(Doubt::Untrue(message)) => return untrue(message),
+        }
+        let members = found
+            .into_iter()
+            .filter_map(|entry| listing::named(&self.model, trigger, bucket, entry));
+        Ok(Judgement::Whole(members.collect()))
+    }
+
+    /// Holds what was found of each entry to the checksums that it gives.
+    async fn hold_to_checksums(
+        &self,
+        bucket: &str,
+        listed: &[Listed],
+        found: &[Entry],
+    ) -> Result<Result<(), Doubt>, HandlerError> {
+        let given = listed.iter().zip(found).filter(|(one, _)| !one.checksums.is_empty());
+        let asked: Vec<_> = given
+            .map(|(one, entry)| async move {
+                let version = entry.version_id.as_deref();
+                (one, self.lake.checksums(bucket, &one.key, version).await)
+            })
+            .collect();
+        let mut answers = stream::iter(asked).buffered(HEADS_MAX);
+        while let Some((one, kept)) = answers.next().await {
+            let Some(kept) = kept? else { return Ok(Err(Doubt::Gone(one.key.clone()))) };
+            let mut held = one.checksums.iter().map(|checksum| checksum.hold(&one.key, &kept));
+            if let Some(Err(message)) = held.find(Result::is_err) {
+                return Ok(Err(Doubt::Untrue(message)));
+            }
+        }
+        Ok(Ok(()))
     }
 
     async fn all_under(
@@ -284,7 +344,7 @@ mod tests {
 
     fn listed(key: &str, size_bytes: Option<u64>, etag: Option<&str>) -> Listed {
         let etag = etag.map(str::to_owned);
-        Listed { key: key.to_owned(), version_id: None, size_bytes, etag }
+        Listed { size_bytes, etag, ..Listed::of(key) }
     }
 
     fn parsed(text: &str) -> Result<Vec<Listed>, String> {
@@ -313,7 +373,8 @@ mod tests {
             ("{}", "no list"),
             (r#"[{"size": 1}]"#, "has no key"),
             (r#"[{"key": "a", "size": -1}]"#, "has no size"),
-            (r#"[{"key": "a", "sha256": "x"}]"#, "sha256"),
+            (r#"[{"key": "a", "sha256": "x"}]"#, "entry 1 gives what is no sha256: \"x\""),
+            (r#"[{"key": "a", "crc32c": 7}]"#, "no crc32c: 7"),
             (r#"["s3://other/a"]"#, "not in bucket lake"),
             (r#"["../a"]"#, "no object's key"),
             (r#"["a", "a"]"#, "twice"),
@@ -322,6 +383,19 @@ mod tests {
             let error = parsed(text).unwrap_err();
             assert!(error.contains(cause), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn no_more_checksums_are_given_than_can_be_asked_for() {
+        let manifest = |objects: usize| {
+            let entries = (0..objects).map(
+                |number| serde_json::json!({ "key": format!("{number}.csv"), "crc32": "f007732d" }),
+            );
+            Value::from_iter(entries).to_string()
+        };
+        let parsed_all = parsed(&manifest(CHECKSUMMED_MAX)).unwrap();
+        assert!(parsed_all.iter().all(|one| one.checksums.len() == 1));
+        assert!(parsed(&manifest(CHECKSUMMED_MAX + 1)).unwrap_err().contains("1001 objects"));
     }
 
     fn there(entries: &[(&str, &str, i64, Option<u64>)]) -> BTreeMap<String, Vec<Entry>> {

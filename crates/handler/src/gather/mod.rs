@@ -7,11 +7,12 @@
 //!                  (quiet, deadlines, what was left)   (members, page by page ─► list ─► start, or dead)
 //! ```
 //!
-//! [`rules`], `listing`, `manifest` and `collected` are pure.
+//! [`rules`], `listing`, `manifest`, `checksum` and `collected` are pure.
 
 pub mod rules;
 
 mod arrive;
+mod checksum;
 mod collected;
 mod complete;
 mod known;
@@ -26,3 +27,4 @@ mod tests;
 pub(crate) use known::Generations;
 pub(crate) use lake::Lake;
 pub use lake::LakeError;
+pub(crate) use settle::Settled;

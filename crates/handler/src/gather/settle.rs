@@ -18,7 +18,7 @@ const LOOKS_MAX: u32 = 20;
 
 /// What was found of a window.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Settled {
+pub(crate) enum Settled {
     /// Nothing is open.
     Nothing,
     /// It waits; its gates, and when it is to be looked at again.
@@ -36,7 +36,7 @@ struct Ending {
 impl Handler {
     /// Looks at a window, closes it if it has ended, and then starts its run. Once it
     /// is closed it is the sweep's too: what fails from there on is told and left to it.
-    pub(super) async fn settle(
+    pub(crate) async fn settle(
         &self,
         trigger: &CompiledTrigger,
         rules: &GatherRules,

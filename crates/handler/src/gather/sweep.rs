@@ -69,21 +69,22 @@ impl Handler {
                 Some((trigger, rules)) => self.settle(trigger, rules, window, now, until).await,
                 None => {
                     error!("nothing in the workflow gathers this window: put off");
-                    return Ok(self.ledger.put_off_gate(gate, now + AGAIN_AFTER).await?);
+                    return Ok(self
+                        .ledger
+                        .put_off_gate(gate, now + AGAIN_AFTER)
+                        .await
+                        .map(drop)?);
                 }
             };
             match settled {
                 Ok(Settled::Waits(gates, again)) => {
-                    for gate in &gates {
-                        self.ledger.put_off_gate(gate, again).await?;
-                    }
-                    Ok(())
+                    self.put_off_window(window, &gates, again, now).await
                 }
                 Ok(Settled::Nothing | Settled::Closed) => Ok(()),
                 Err(error) => {
                     mark_failed(&Span::current(), &error);
                     error!(error = %error, "window not looked at: put off");
-                    Ok(self.ledger.put_off_gate(gate, now + AGAIN_AFTER).await?)
+                    Ok(self.ledger.put_off_gate(gate, now + AGAIN_AFTER).await.map(drop)?)
                 }
             }
         }
@@ -119,7 +120,7 @@ impl Handler {
         .await
     }
 
-    fn gathering(&self, name: &str) -> Option<(&CompiledTrigger, &GatherRules)> {
+    pub(crate) fn gathering(&self, name: &str) -> Option<(&CompiledTrigger, &GatherRules)> {
         let trigger = self.model.triggers.iter().find(|one| one.trigger.name == name)?;
         Some((trigger, trigger.gather.as_ref()?))
     }

@@ -98,6 +98,7 @@ impl Table {
             types: BTreeSet::new(),
             marker: None,
             previous: None,
+            due_at: None,
             expires_at: (at(0) + GATE_MARGIN * 4).as_second(),
         }
     }

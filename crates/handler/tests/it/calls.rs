@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::interceptors::{
-    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
-    FinalizerInterceptorContextRef,
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
 };
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
@@ -21,6 +21,8 @@ struct Seen {
     failing: Option<&'static str>,
     /// Transactions whose answer is that others came at the same time.
     collisions: u32,
+    /// Whether transactions are turned away, as where others come between each time.
+    turns_away: bool,
     /// Whether indexes show nothing yet.
     is_lagging: bool,
 }
@@ -48,6 +50,11 @@ impl Calls {
     /// an answer is lost, and the repetition meets its own traces.
     pub(crate) fn collide(&self, transactions: u32) {
         self.0.lock().unwrap().collisions = transactions;
+    }
+
+    /// Whether every transaction is turned away by others that come between.
+    pub(crate) fn turn_away(&self, turns_away: bool) {
+        self.0.lock().unwrap().turns_away = turns_away;
     }
 
     /// Whether indexes show nothing yet, as they may for a while.
@@ -86,6 +93,22 @@ impl Intercept for Calls {
         Ok(())
     }
 
+    /// A transaction that is turned away does nothing: nothing is in it.
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        if target.ends_with(".TransactWriteItems") && self.0.lock().unwrap().turns_away {
+            *request.body_mut() = "{}".into();
+            request.headers_mut().insert("content-length", "2");
+        }
+        Ok(())
+    }
+
     fn modify_before_deserialization(
         &self,
         context: &mut BeforeDeserializationInterceptorContextMut<'_>,
@@ -94,8 +117,8 @@ impl Intercept for Calls {
     ) -> Result<(), BoxError> {
         let mut seen = self.0.lock().unwrap();
         let is_transaction = seen.names.last().is_some_and(|name| name == "TransactWriteItems");
-        if is_transaction && seen.collisions > 0 {
-            seen.collisions -= 1;
+        if is_transaction && (seen.turns_away || seen.collisions > 0) {
+            seen.collisions = seen.collisions.saturating_sub(1);
             let refused = HttpResponse::new(400.try_into().unwrap(), COLLISION.into());
             *context.response_mut() = refused;
         }

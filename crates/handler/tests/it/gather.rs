@@ -1,6 +1,8 @@
 //! Many events, one start: against a real ledger, real buckets and real state machines.
 
+mod crashes;
 mod ends;
+mod links;
 mod objects;
 
 use bellwire_handler::Moment;

@@ -320,6 +320,31 @@ async fn a_lost_completion_leaks_no_slot() {
     assert_eq!(world.guard("running").await, 1);
 }
 
+/// A run goes on past its expected end: as long as the sweep is told so, its slot does not
+/// lapse, however long that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_keeps_its_slot() {
+    let (world, noon) = world("max_concurrent = 1").await;
+    let definition = json!({
+        "StartAt": "Long", "States": { "Long": { "Type": "Wait", "Seconds": 3_600, "End": true } },
+    });
+    let machine = world.clients.sfn.update_state_machine();
+    let machine = machine.state_machine_arn(world::machine_arn("label"));
+    machine.definition(definition.to_string()).send().await.unwrap();
+    world.approve("e-1", noon).await;
+    world.approve("e-2", noon + MINUTE).await;
+    let row = world.starts_on(noon).await.remove("e-1").unwrap();
+    let slot = format!("slot#{}", row.start.start_key);
+    assert_eq!(world.guard(&slot).await, (noon + MINUTE * 40).as_second());
+    for minutes in [11, 41, 60] {
+        let now = noon + MINUTE * minutes;
+        world.sweep_to(now).await;
+        assert_eq!(world.executions("label").await.len(), 1, "after {minutes} minutes");
+        assert_eq!(world.guard(&slot).await, (now + MINUTE * 30).as_second());
+    }
+    assert_eq!(world.guard("running").await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_nobody_renews_lapses() {
     let (world, noon) = world("max_concurrent = 1").await;
@@ -400,6 +425,28 @@ async fn a_start_that_collides_is_tried_again_and_counted_once() {
     world.approve("e-1", noon).await;
     assert_eq!(world.executions("label").await.len(), 1);
     assert_eq!(world.guard(&starts_of(noon)).await, 1);
+}
+
+/// Others come between at each attempt: the start waits, though what is held is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_has_its_turn_is_held_and_released_and_counted_once() {
+    let (world, noon) = world("max_starts_per_day = 5, when_held = \"drop\"").await;
+    world.calls.turn_away(true);
+    world.approve("e-1", noon).await;
+    world.calls.turn_away(false);
+    let calls = world.calls.take();
+    assert_eq!(calls.iter().filter(|call| *call == "PutItem").count(), 1, "{calls:?}");
+    let held = world.starts_on(noon).await.remove("e-1").unwrap();
+    let why = held.held.unwrap();
+    assert_eq!((held.state, why.by), (State::Held, GuardName::Contention));
+    assert_eq!((why.is_counted, world.guard("waiting").await), (false, 0));
+    world.assert_no_dead_letter().await;
+    world.approve("e-1", noon).await;
+    assert_eq!(world.executions("label").await.len(), 0, "its duplicate waits with it");
+    world.sweep_to(noon + MINUTE).await;
+    assert_eq!(world.started(noon).await, ids(1..=1));
+    assert_eq!(world.guard(&starts_of(noon)).await, 1);
+    assert_eq!(world.guard("waiting").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ mod calls;
 mod chaos;
 mod gather;
 mod guards;
+mod hints;
 mod invocations;
 mod queued;
 mod straight;

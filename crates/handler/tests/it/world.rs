@@ -183,6 +183,9 @@ impl World {
         let mut role = clients_of(&assumed(&config, &policy).await, &calls);
         alter(&mut role);
         let dead_queue_url = create_queue(&clients, &model.deployment.dead_queue()).await;
+        if model.workflow.has_short_waits() {
+            create_queue(&clients, &model.deployment.hint_queue()).await;
+        }
         let listener_url = create_listener(&clients, &model).await;
         Self {
             ledger: Ledger::new(clients.dynamodb.clone(), &table, 400),

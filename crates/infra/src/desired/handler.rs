@@ -12,6 +12,9 @@ use crate::resource::{Kind, Properties, Resource, ResourceId};
 /// ten messages side by side, which is more starts a second than Step Functions
 /// takes in most regions.
 const HANDLERS_MAX: u32 = 16;
+/// Handlers that take hints together, at most: the fewest that Lambda can be told.
+/// Source: AWS Lambda API reference, `ScalingConfig`.
+const HINT_HANDLERS_MAX: u32 = 2;
 /// Lambda's own default and most: two further tries, within six hours.
 const RETRIES_MAX: u32 = 2;
 const EVENT_AGE_MAX_S: u32 = 6 * 3_600;
@@ -32,9 +35,10 @@ impl Desired<'_> {
             name: name.clone(),
         };
         let policy = policy::handler(self.owner, self.workflow);
-        // Lambda refuses a timeout that is longer than its queue hides messages.
-        let queue = self.is_queued().then(|| self.work_queue_id());
-        self.function(function, policy, settings.log_retention_days, queue.into_iter().collect());
+        // Lambda refuses a timeout that is longer than its queues hide messages.
+        let work = self.is_queued().then(|| self.work_queue_id());
+        let queues = work.into_iter().chain(self.hint_queue_id()).collect();
+        self.function(function, policy, settings.log_retention_days, queues);
         // A version goes live when all that it starts and writes to is there.
         let machines = self.resources.iter().map(Resource::id);
         let mut before: Vec<ResourceId> =
@@ -53,22 +57,25 @@ impl Desired<'_> {
         let sweep_arn = self.owner.place.rule_arn(&self.owner.deployment.rule("sweep"));
         self.permission("bellwire-sweep", "events.amazonaws.com", sweep_arn);
         match self.is_queued() {
-            true => self.work(&name),
+            true => self.takes_from(&name, self.work_queue_id(), HANDLERS_MAX),
             false => self.permission("bellwire-sns", "sns.amazonaws.com", self.topic_arn()),
+        }
+        if let Some(hints) = self.hint_queue_id() {
+            self.takes_from(&name, hints, HINT_HANDLERS_MAX);
         }
     }
 
-    /// What takes the work queue's messages to the handler.
-    fn work(&mut self, handler: &str) {
+    /// What takes a queue's messages to the handler.
+    fn takes_from(&mut self, handler: &str, queue: ResourceId, concurrency_max: u32) {
         let mapping = EventSourceMapping::new(
-            self.owner.place.queue_arn(&self.work_queue()),
+            self.owner.place.queue_arn(&queue.name),
             self.owner.alias_arn(handler),
             BATCH_WITHOUT_WINDOW_MAX,
             self.owner.tags(),
         );
-        let mapping = EventSourceMapping { concurrency_max: Some(HANDLERS_MAX), ..mapping };
+        let mapping = EventSourceMapping { concurrency_max: Some(concurrency_max), ..mapping };
         let role = ResourceId::new(Kind::Role, handler);
-        let depends_on = vec![self.handler_alias_id(), role, self.work_queue_id()];
+        let depends_on = vec![self.handler_alias_id(), role, queue];
         self.add(Properties::EventSourceMapping(mapping), depends_on);
     }
 

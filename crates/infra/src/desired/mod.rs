@@ -87,6 +87,12 @@ impl Desired<'_> {
         ResourceId::new(Kind::Queue, self.work_queue())
     }
 
+    /// The queue of hints, where a trigger has a wait under a minute.
+    fn hint_queue_id(&self) -> Option<ResourceId> {
+        let name = self.owner.deployment.hint_queue();
+        self.workflow.has_short_waits().then(|| ResourceId::new(Kind::Queue, name))
+    }
+
     fn handler_alias_id(&self) -> ResourceId {
         alias_id(&self.owner.deployment.handler())
     }

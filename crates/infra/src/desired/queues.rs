@@ -1,4 +1,4 @@
-//! The ingest queue, the work queue, and the dead queues behind them.
+//! The ingest queue, the work queue, the queue of hints, and the dead queues behind them.
 
 use bellwire_schema::workflow::{PublisherRun, TopicKind, Via, Workflow};
 use serde_json::Value;
@@ -21,6 +21,9 @@ const INGEST_VISIBILITY_S: u32 = 60;
 /// Source: AWS Lambda developer guide, "Creating and configuring an Amazon SQS event
 /// source mapping".
 const VISIBILITY_PER_TIMEOUT: u32 = 6;
+/// How long a hint is kept, in seconds: what it tells of within a minute the sweep has
+/// seen to long before. Nobody misses one, so that no dead queue is behind it.
+const HINT_RETENTION_S: u32 = 5 * 60;
 /// How long a message of the dead queue is hidden from others who look at it.
 const DEAD_VISIBILITY_S: u32 = 30;
 /// The longest that a receive waits, by SQS's own limit.
@@ -90,6 +93,16 @@ impl Desired<'_> {
             policy: policy::work_queue(&place.queue_arn(&work), &topic_arn),
             ..queue(&work)
         };
+        if self.workflow.has_short_waits() {
+            let hints = deployment.hint_queue();
+            let hint_queue = Queue {
+                visibility_timeout_s: hidden_for_lambda_s(self.workflow.handler.timeout_s),
+                retention_s: HINT_RETENTION_S,
+                policy: policy::hint_queue(&place.queue_arn(&hints)),
+                ..queue(&hints)
+            };
+            self.add(Properties::Queue(hint_queue), vec![]);
+        }
         for dead in queues {
             self.add(Properties::Queue(dead), vec![]);
         }

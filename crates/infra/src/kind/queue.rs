@@ -60,11 +60,18 @@ impl Queue {
     pub(crate) fn summary(&self) -> String {
         let redrive = match &self.redrive {
             Some(redrive) => format!(", dead after {} receives", redrive.receives_max),
+            None if self.is_passing() => format!(", kept {} minutes", self.retention_s / 60),
             None => format!(", kept {} days", self.retention_s / 86_400),
         };
         let fifo = if is_fifo(&self.name) { "FIFO, " } else { "" };
         let encrypted = if self.encrypted { "encrypted" } else { "not encrypted" };
         format!("{fifo}{encrypted}, TLS only{redrive}")
+    }
+
+    /// Whether it keeps messages for minutes only: what is in it is no data, and goes
+    /// with it.
+    fn is_passing(&self) -> bool {
+        self.retention_s < 3_600
     }
 
     fn attributes(&self) -> HashMap<Name, String> {
@@ -125,8 +132,8 @@ pub(crate) async fn observe(
     let tags = own_tags(tags.map_err(failed("sqs:ListQueueTags", name))?.tags.unwrap_or_default());
     let attributes = attributes.attributes.unwrap_or_default();
     let owned = owner.owns(&tags);
-    let data = messages_in(&attributes);
     let queue = queue_of(owner, name, &attributes, tags);
+    let data = messages_in(&attributes).filter(|_| !queue.is_passing());
     Ok(Some(Observed { owned, data, ..Observed::ours(Properties::Queue(queue)) }))
 }
 
@@ -213,7 +220,7 @@ pub(crate) async fn delete(aws: &Aws, queue: &Queue, with_data: bool) -> Result<
     let Some(url) = url_of(aws, &queue.name).await? else {
         return Ok(());
     };
-    if !with_data {
+    if !with_data && !queue.is_passing() {
         let attributes = aws.sqs.get_queue_attributes().queue_url(&url);
         let attributes = attributes.attribute_names(Name::All).send().await;
         let attributes = attributes.map_err(failed("sqs:GetQueueAttributes", &queue.name))?;

@@ -245,7 +245,9 @@ async fn what_is_due_of_windows_is_found_until_it_is_done() {
     let due = world.due_windows(60).await;
     let [DueWindow::Open(gate)] = &due[..] else { panic!("{due:?}") };
     assert_eq!((gate.gate, gate.count), (2, 1));
-    world.ledger.put_off_gate(gate, now() + SignedDuration::from_mins(90)).await.unwrap();
+    let later = now() + SignedDuration::from_mins(90);
+    assert!(world.ledger.put_off_gate(gate, later).await.unwrap());
+    assert!(!world.ledger.put_off_gate(gate, later).await.unwrap(), "only one puts it off");
     assert_eq!(world.due_windows(60).await, []);
 
     let closed = world.close(&window, 0).await;

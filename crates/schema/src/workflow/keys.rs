@@ -562,7 +562,7 @@ pub(super) const GATHER: TableKeys = TableKeys {
             "quiet",
             "a duration",
             Optional("\"5m\""),
-            "Complete when no event has arrived for so long, as the sweep sees once a minute; shorter than `within`.",
+            "Complete when no event has arrived for so long, as the sweep sees once a minute, or a hint where it is under a minute; shorter than `within`.",
         ),
         key(
             "all_of",

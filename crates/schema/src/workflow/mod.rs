@@ -22,6 +22,7 @@ mod table;
 mod target;
 mod trigger;
 mod types;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -31,3 +32,4 @@ pub use model::*;
 pub use problem::{Problem, Problems};
 pub use read::read;
 pub use target::TargetKind;
+pub use waits::SWEEP_EVERY_S;

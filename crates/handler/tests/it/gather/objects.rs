@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::types::{BucketVersioningStatus, ChecksumAlgorithm, VersioningConfiguration};
 use bellwire_handler::Moment;
 use bellwire_schema::Envelope;
 use bellwire_schema::dead_letter::DeadReason;
@@ -220,6 +220,38 @@ async fn a_manifest_that_lies_is_dead_with_the_reason() {
         assert!(letter.message.contains(cause), "{}", letter.message);
     }
     assert_eq!(world.inputs("listed").await.len(), 0);
+}
+
+/// S3 keeps the checksum that an object was uploaded with, and tells it by a HEAD.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_gives_checksums_has_them_held_to_what_s3_keeps() {
+    const OF_AAA: &str = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0";
+    let world = world().await;
+    let lake = Lake::new(&world, true).await;
+    let put = world.clients.s3.put_object().bucket(DATA).key("lists/1/a.csv");
+    let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).body(b"aaa".to_vec().into());
+    put.send().await.unwrap();
+    for (folder, given, cause) in [
+        ("2", json!({ "sha256": OF_AAA.replace("98", "99") }), "has the sha256 9934"),
+        ("3", json!({ "sha256": OF_AAA, "sha1": "b".repeat(40) }), "S3 keeps none"),
+        ("4", json!({ "sha256": "aaa" }), "what is no sha256"),
+    ] {
+        let mut entry = given;
+        entry["key"] = json!("s3://wine-data/lists/1/a.csv");
+        let text = json!([entry]).to_string();
+        let manifest = lake.put(&format!("lists/{folder}/manifest.json"), &text).await;
+        world.arrives(&manifest, after(0)).await;
+        let letter = world.dead_letter().await;
+        assert_eq!(letter.reason, DeadReason::ManifestUntrue, "{folder}");
+        assert!(letter.message.contains(cause), "{}", letter.message);
+    }
+    assert_eq!(world.inputs("listed").await.len(), 0);
+
+    let text = json!([{ "key": "a.csv", "size_bytes": 3, "sha256": OF_AAA }]).to_string();
+    let manifest = lake.put("lists/1/manifest.json", &text).await;
+    world.arrives(&manifest, after(0)).await;
+    assert_eq!(keys(&world.only_input("listed").await), ["lists/1/a.csv"]);
+    world.assert_no_dead_letter().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
