@@ -1,9 +1,11 @@
 //! The clients of every service that a deploy calls, and who is calling.
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use bellwire_schema::Place;
 use bellwire_schema::workflow::Workflow;
 
+use crate::calls::Calls;
 use crate::error::{CallError, failed};
 
 /// One client a service, all of one configuration.
@@ -21,19 +23,34 @@ pub(crate) struct Aws {
     pub(crate) tagging: aws_sdk_resourcegroupstagging::Client,
 }
 
+/// How often a call is sent before throttling, or a failure that passes, counts as one:
+/// with the SDK's growing pauses about a minute. More, where the user's settings say so.
+const ATTEMPTS_MAX: u32 = 8;
+
 impl Aws {
-    pub(crate) fn new(config: &SdkConfig) -> Self {
+    /// Clients that tell `calls` what they call.
+    pub(crate) fn new(config: &SdkConfig, calls: &Calls) -> Self {
+        let retries = config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
+        let attempts = retries.max_attempts().max(ATTEMPTS_MAX);
+        let retries = retries.with_max_attempts(attempts);
+        macro_rules! client {
+            ($sdk:ident) => {{
+                let config = $sdk::config::Builder::from(config);
+                let config = config.retry_config(retries.clone()).interceptor(calls.clone());
+                $sdk::Client::from_conf(config.build())
+            }};
+        }
         Self {
-            dynamodb: aws_sdk_dynamodb::Client::new(config),
-            events: aws_sdk_eventbridge::Client::new(config),
-            iam: aws_sdk_iam::Client::new(config),
-            lambda: aws_sdk_lambda::Client::new(config),
-            logs: aws_sdk_cloudwatchlogs::Client::new(config),
-            s3: aws_sdk_s3::Client::new(config),
-            sfn: aws_sdk_sfn::Client::new(config),
-            sns: aws_sdk_sns::Client::new(config),
-            sqs: aws_sdk_sqs::Client::new(config),
-            tagging: aws_sdk_resourcegroupstagging::Client::new(config),
+            dynamodb: client!(aws_sdk_dynamodb),
+            events: client!(aws_sdk_eventbridge),
+            iam: client!(aws_sdk_iam),
+            lambda: client!(aws_sdk_lambda),
+            logs: client!(aws_sdk_cloudwatchlogs),
+            s3: client!(aws_sdk_s3),
+            sfn: client!(aws_sdk_sfn),
+            sns: client!(aws_sdk_sns),
+            sqs: client!(aws_sdk_sqs),
+            tagging: client!(aws_sdk_resourcegroupstagging),
         }
     }
 }

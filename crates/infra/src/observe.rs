@@ -16,6 +16,7 @@ use crate::kind::{
 };
 use crate::policy;
 use crate::problem::Problem;
+use crate::record::{self, RecordSeen};
 use crate::resource::{
     Foreign, Kind, Observed, Owner, Properties, Resource, ResourceId, TAG_ENVIRONMENT, TAG_MANAGED,
     TAG_WORKFLOW,
@@ -34,6 +35,8 @@ pub struct Observation {
     pub foreign: Vec<Foreign>,
     /// What stands in the way.
     pub problems: Vec<Problem>,
+    /// The last apply's record.
+    pub record: RecordSeen,
 }
 
 impl Observation {
@@ -41,42 +44,87 @@ impl Observation {
         self.resources.iter().find(|observed| observed.id() == *id)
     }
 
-    fn take(&mut self, observed: Observed, is_wanted: bool) {
+    /// Takes in what is ours; and of what is not, that which is wanted and asked for by name.
+    fn take(&mut self, observed: Observed, is_wanted: bool, adoption: &Adoption<'_>) {
         if observed.owned {
             self.resources.push(observed);
         } else if is_wanted {
-            self.problems.push(refusal(&observed.id()));
+            match adoption.refusal(&observed) {
+                None => self.resources.push(observed),
+                Some(refusal) => self.problems.push(refusal),
+            }
         }
     }
 }
 
-/// A resource of a name of ours that is not ours is never touched.
-fn refusal(id: &ResourceId) -> Problem {
-    let remedy = match id.kind {
-        Kind::Bucket => "to use a bucket that exists leave out `create = true`",
-        _ => "give the workflow another name, or deploy it with another --env",
-    };
-    let cause = format!("it exists, but lacks this workflow's tags ({TAG_WORKFLOW} and its like)");
-    Problem::new(id.to_string(), cause, remedy)
+/// Which resources of others become ours, by their names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Adoption<'a> {
+    pub(crate) owner: &'a Owner,
+    pub(crate) names: &'a BTreeSet<String>,
+}
+
+impl Adoption<'_> {
+    /// Why a resource of a name of ours that is not ours is not touched; `None` where it
+    /// may be taken over.
+    fn refusal(&self, observed: &Observed) -> Option<Problem> {
+        let id = observed.id();
+        let problem = |cause: String, remedy: &str| Problem::new(id.to_string(), cause, remedy);
+        let rename = "give the workflow another name, or deploy it with another --env";
+        let tags = observed.properties.tags();
+        let theirs = |key: &str| tags.and_then(|tags| tags.get(key)).cloned();
+        if let Some(workflow) = theirs(TAG_WORKFLOW) {
+            let environment = theirs(TAG_ENVIRONMENT).unwrap_or_default();
+            if (Some(&workflow), Some(&environment))
+                != (self.owner.tags().get(TAG_WORKFLOW), self.owner.tags().get(TAG_ENVIRONMENT))
+            {
+                let cause = format!(
+                    "it exists, and is workflow {workflow}'s, environment {environment}, which is not taken over"
+                );
+                return Some(problem(cause, rename));
+            }
+        }
+        if let Properties::Role(role) = &observed.properties
+            && role.path != self.owner.role_path()
+        {
+            let cause = format!("it exists under the path {}, which IAM cannot change", role.path);
+            let remedy = format!("delete it, or {rename}");
+            return Some(problem(cause, &remedy));
+        }
+        if self.names.contains(&id.name) {
+            return None;
+        }
+        let cause =
+            format!("it exists, but lacks this workflow's tags ({TAG_WORKFLOW} and its like)");
+        let otherwise = match id.kind {
+            Kind::Bucket => "to use a bucket that exists leave out `create = true`",
+            _ => rename,
+        };
+        Some(problem(cause, &format!("to take it over: --adopt {}; else {otherwise}", id.name)))
+    }
 }
 
 pub(crate) async fn observe(
     aws: &Aws,
     owner: &Owner,
     desired: &[Resource],
+    adopt: &BTreeSet<String>,
 ) -> Result<Observation, CallError> {
     let wanted: BTreeSet<ResourceId> = desired.iter().map(Resource::id).collect();
     let mut names: BTreeSet<ResourceId> = wanted.clone();
-    names.extend(stale(aws, owner).await?);
+    let table = owner.deployment.ledger_table();
+    let (stale, record) = futures::try_join!(stale(aws, owner), record::seen(aws, &table))?;
+    names.extend(stale);
     let found: Vec<Option<Observed>> = stream::iter(&names)
         .map(|id| one(aws, owner, id))
         .buffered(CALLS_MAX)
         .try_collect()
         .await?;
-    let mut observation = Observation::default();
+    let mut observation = Observation { record, ..Observation::default() };
+    let adoption = Adoption { owner, names: adopt };
     for observed in found.into_iter().flatten() {
         let is_wanted = wanted.contains(&observed.id());
-        observation.take(observed, is_wanted);
+        observation.take(observed, is_wanted, &adoption);
     }
     let (parts, taking, listening, notified) = futures::try_join!(
         parts_of_functions(aws, &observation),
@@ -283,9 +331,14 @@ async fn notifications(
             found.problems.push(Problem::new(place, "there is no such bucket", remedy));
             continue;
         }
-        let (ours, foreign) = bucket_notification::observe(aws, owner, bucket).await?;
-        found.resources.extend(ours);
-        found.foreign.extend(foreign);
+        let entries = desired.iter().find_map(|resource| match &resource.properties {
+            Properties::BucketNotification(entries) if entries.bucket == *bucket => Some(entries),
+            _ => None,
+        });
+        let told = bucket_notification::observe(aws, owner, bucket, entries).await?;
+        found.resources.extend(told.ours);
+        found.foreign.extend(told.foreign);
+        found.problems.extend(told.problems);
     }
     Ok(found)
 }

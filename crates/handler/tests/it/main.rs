@@ -5,6 +5,7 @@ mod chaos;
 mod gather;
 mod guards;
 mod invocations;
+mod prove;
 mod queued;
 mod straight;
 mod stub;

@@ -1,17 +1,20 @@
-//! How a plan looks to a person.
+//! How a plan, a drift and a rollback look to a person.
+
+mod changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde_json::{Map, Value};
-
 use crate::diff::warning;
-use crate::kind::function::short_code;
-use crate::plan::{Action, Change, Plan, Step};
-use crate::resource::Kind;
+use crate::drift::{Became, Difference, Drift};
+use crate::plan::{Action, Plan, Step};
+use crate::resource::{Kind, ResourceId};
+use crate::rollback::Rollback;
 
-/// Characters of a value that are shown.
-const VALUE_CHARS_MAX: usize = 48;
+use self::changes::{details, shown};
+
+/// Names are padded to this many characters; longer ones stand out.
+const NAME_CHARS_MAX: usize = 44;
 
 /// One line of a plan as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,27 +42,17 @@ impl Plan {
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = vec![line(Tone::Heading, self.heading()), line(Tone::Aside, String::new())];
         let kind_width = self.kind_width();
-        let name_width =
-            self.steps.iter().map(|step| step.id.name.chars().count()).max().unwrap_or(0).min(44);
+        let name_width = name_width(self.steps.iter().map(|step| &step.id));
         for step in &self.steps {
-            let (kind, name) = (step.id.kind, &step.id.name);
-            let (sign, word) = (step.action.sign(), step.action.word());
-            let details = details(step);
-            let (first, more) =
-                details.split_first().map_or(("", &[][..]), |(f, m)| (f.as_str(), m));
-            let text =
-                format!("  {sign} {word:<8} {kind:<kind_width$}  {name:<name_width$}  {first}");
-            lines.push(line(Tone::Step(step.action), text.trim_end().to_owned()));
-            let indent = 2 + 2 + 9 + kind_width + 2 + name_width + 2;
-            lines.extend(
-                more.iter()
-                    .map(|text| line(Tone::Step(step.action), format!("{:indent$}{text}", ""))),
-            );
+            let tone = Tone::Step(step.action);
+            let (sign, word) = (step.action.sign(), word_of(step));
+            let row = Row { tone, sign, word, id: &step.id, details: details(step) };
+            lines.extend(row.lines(kind_width, name_width));
             let asides = warning(step).map(str::to_owned).into_iter().chain(self.kept_within(step));
             lines.extend(asides.map(|text| line(Tone::Aside, format!("               {text}"))));
         }
         for kept in &self.kept {
-            let (kind, name, reason) = (kept.id.kind, &kept.id.name, &kept.reason);
+            let (kind, name, reason) = (kept.id.kind, shown_name(&kept.id), &kept.reason);
             let text = format!("    keep     {kind:<kind_width$}  {name:<name_width$}  {reason}");
             lines.push(line(Tone::Aside, text));
         }
@@ -77,15 +70,12 @@ impl Plan {
 
     fn heading(&self) -> String {
         let Self { account, region, workflow, environment, .. } = self;
-        let environment =
-            environment.as_ref().map_or_else(String::new, |name| format!("  environment {name}"));
-        format!("account {account}  region {region}  workflow {workflow}{environment}")
+        heading(account, region, workflow, environment.as_deref())
     }
 
     fn kind_width(&self) -> usize {
         let steps = self.steps.iter().map(|step| step.id.kind);
-        let kinds = steps.chain(self.kept.iter().map(|kept| kept.id.kind));
-        kinds.map(|kind| kind.label().len()).max().unwrap_or(0)
+        kind_width(steps.chain(self.kept.iter().map(|kept| kept.id.kind)))
     }
 
     /// What is not ours within what a step changes.
@@ -138,6 +128,160 @@ impl fmt::Display for Plan {
     }
 }
 
+fn heading(account: &str, region: &str, workflow: &str, environment: Option<&str>) -> String {
+    let environment = environment.map_or_else(String::new, |name| format!("  environment {name}"));
+    format!("account {account}  region {region}  workflow {workflow}{environment}")
+}
+
+fn kind_width(kinds: impl Iterator<Item = Kind>) -> usize {
+    kinds.map(|kind| kind.label().len()).max().unwrap_or(0)
+}
+
+fn name_width<'a>(ids: impl Iterator<Item = &'a ResourceId>) -> usize {
+    ids.map(|id| shown_name(id).chars().count()).max().unwrap_or(0).min(NAME_CHARS_MAX)
+}
+
+const fn word_of(step: &Step) -> &'static str {
+    if step.adopts { "adopt" } else { step.action.word() }
+}
+
+/// A resource's name, without what may be secret in the URL of an endpoint: its password
+/// and its query.
+fn shown_name(id: &ResourceId) -> String {
+    let name = &id.name;
+    let Some((before, after)) = name.split_once("://") else { return name.clone() };
+    let (way, query) = match after.split_once('?') {
+        Some((way, _)) => (way, "?…"),
+        None => (after, ""),
+    };
+    let (authority, path) = way.split_once('/').unwrap_or((way, ""));
+    let slash = if way.contains('/') { "/" } else { "" };
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            format!("{}:…@{host}", user.split(':').next().unwrap_or_default())
+        }
+        None => authority.to_owned(),
+    };
+    format!("{before}://{authority}{slash}{path}{query}")
+}
+
+/// One resource, and what there is to say of it.
+struct Row<'a> {
+    tone: Tone,
+    sign: char,
+    word: &'static str,
+    id: &'a ResourceId,
+    details: Vec<String>,
+}
+
+impl Row<'_> {
+    fn lines(&self, kind_width: usize, name_width: usize) -> Vec<Line> {
+        let Self { tone, sign, word, id, details } = self;
+        let (kind, name) = (id.kind, shown_name(id));
+        let first = details.first().map_or("", String::as_str);
+        let text = format!("  {sign} {word:<8} {kind:<kind_width$}  {name:<name_width$}  {first}");
+        let indent = 2 + 2 + 9 + kind_width + 2 + name_width + 2;
+        let more = details.iter().skip(1).map(|text| format!("{:indent$}{text}", ""));
+        let texts = std::iter::once(text.trim_end().to_owned()).chain(more);
+        texts.map(|text| line(*tone, text)).collect()
+    }
+}
+
+impl Drift {
+    /// The lines that its `Display` shows.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let Self { account, region, workflow, environment, .. } = self;
+        let mut lines = vec![
+            line(Tone::Heading, heading(account, region, workflow, environment.as_deref())),
+            line(Tone::Aside, format!("as applied by {}", self.holder)),
+            line(Tone::Aside, String::new()),
+        ];
+        let kind_width = kind_width(self.found.iter().map(|one| one.id.kind));
+        let name_width = name_width(self.found.iter().map(|one| &one.id));
+        for one in &self.found {
+            let (tone, details) = (Tone::Step(one.what.action()), one.details());
+            let (sign, word) = (one.what.sign(), one.what.word());
+            let row = Row { tone, sign, word, id: &one.id, details };
+            lines.extend(row.lines(kind_width, name_width));
+        }
+        if self.left_out > 0 {
+            let text = format!("    not looked at  {}: the record has no room", self.left_out);
+            lines.push(line(Tone::Aside, text));
+        }
+        if !self.found.is_empty() || self.left_out > 0 {
+            lines.push(line(Tone::Aside, String::new()));
+        }
+        lines.push(line(Tone::Heading, self.sum()));
+        lines
+    }
+
+    fn sum(&self) -> String {
+        if self.is_empty() {
+            return "Nothing was changed by hand.".to_owned();
+        }
+        let count = |what: Became| self.found.iter().filter(|one| one.what == what).count();
+        let counts = [Became::Changed, Became::Gone, Became::Added].map(|what| (count(what), what));
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<String> =
+            counts.map(|(count, what)| format!("{count} {}", what.word())).collect();
+        format!(
+            "Drift: {} since the last apply. bellwire plan shows what an apply does about it.",
+            counts.join(", ")
+        )
+    }
+}
+
+impl Became {
+    /// What an apply would have done to it, by which it is coloured.
+    const fn action(self) -> Action {
+        match self {
+            Self::Changed => Action::Update,
+            Self::Gone => Action::Delete,
+            Self::Added => Action::Create,
+        }
+    }
+}
+
+impl Difference {
+    fn details(&self) -> Vec<String> {
+        let mut details: Vec<String> = Vec::new();
+        for text in self.changes.iter().flat_map(|change| shown(self.id.kind, change)) {
+            if !details.contains(&text) {
+                details.push(text);
+            }
+        }
+        match (self.what, details.is_empty()) {
+            (Became::Gone, _) => vec!["deleted, or without this workflow's tags".to_owned()],
+            (Became::Changed, true) => vec!["another version, of another configuration".to_owned()],
+            _ => details,
+        }
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.lines().into_iter().map(|line| line.text).collect();
+        f.write_str(&texts.join("\n"))
+    }
+}
+
+impl fmt::Display for Rollback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.moves.iter().map(|one| one.function.chars().count()).max().unwrap_or(0);
+        for (index, one) in self.moves.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            let changes: Vec<String> =
+                one.changes.iter().flat_map(|change| shown(Kind::Function, change)).collect();
+            let (function, from, to) = (&one.function, &one.from, &one.to);
+            write!(f, "  ~ {function:<width$}  version {from} -> {to}  {}", changes.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
 fn line(tone: Tone, text: String) -> Line {
     Line { tone, text }
 }
@@ -148,156 +292,19 @@ fn foreign_names(names: &[&str]) -> Option<String> {
         .then(|| format!("kept, not ours: {} {entries} ({})", names.len(), names.join(", ")))
 }
 
-/// What a step is about, a line each.
-fn details(step: &Step) -> Vec<String> {
-    let mut details = match (step.action, &step.desired, &step.observed) {
-        (Action::Create, Some(properties), _) | (Action::Delete, _, Some(properties)) => {
-            vec![properties.summary()]
-        }
-        _ => step.changes.iter().flat_map(|change| shown(step.id.kind, change)).collect(),
-    };
-    details.extend(step.reason.clone());
-    if details.is_empty() {
-        details.push("a new version, with the configuration as it is now".to_owned());
-    }
-    details
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn shown(kind: Kind, change: &Change) -> Vec<String> {
-    let Change { field, from, to } = change;
-    let last = field.rsplit('.').next().unwrap_or(field);
-    match last {
-        "code_sha256" => {
-            let code = |value: &Value| short_code(value.as_str().unwrap_or_default());
-            vec![format!("code {} -> {}", code(from), code(to))]
-        }
-        "policy" | "trust" => statements(last, from, to),
-        "filter_policy" => filter(from, to),
-        "pattern" => differences("pattern", &texts_within(from), &texts_within(to)),
-        "definition" => vec!["definition changed".to_owned()],
-        // What else a version freezes is shown with its function.
-        _ if kind == Kind::Alias => Vec::new(),
-        _ if kind == Kind::BucketNotification => {
-            let entry = |sign: char, value: &Value| {
-                let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-                let destination = text("destination_arn");
-                let destination = destination.rsplit(':').next().unwrap_or_default();
-                format!("{sign} {} *{} -> {destination}", text("prefix"), text("suffix"))
-            };
-            let sides = [('-', from), ('+', to)];
-            if sides.iter().any(|(_, value)| value.is_object()) {
-                let sides = sides.into_iter().filter(|(_, value)| !value.is_null());
-                return sides.map(|(sign, value)| entry(sign, value)).collect();
-            }
-            vec![plainly(field, from, to)]
-        }
-        _ => vec![plainly(field, from, to)],
-    }
-}
-
-fn plainly(field: &str, from: &Value, to: &Value) -> String {
-    let field = field.strip_prefix("release.").unwrap_or(field);
-    match (from.is_null(), to.is_null()) {
-        (true, false) => format!("{field}: + {}", brief(to)),
-        (false, true) => format!("{field}: - {}", brief(from)),
-        _ => format!("{field}: {} -> {}", brief(from), brief(to)),
-    }
-}
-
-fn brief(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    if text.chars().count() <= VALUE_CHARS_MAX {
-        return text;
-    }
-    let cut: String = text.chars().take(VALUE_CHARS_MAX - 1).collect();
-    format!("{cut}…")
-}
-
-/// The statements of a policy document that come, go and change, by Sid.
-fn statements(field: &str, from: &Value, to: &Value) -> Vec<String> {
-    let by_sid = |document: &Value| -> BTreeMap<String, Value> {
-        let statements = document["Statement"].as_array().into_iter().flatten();
-        let sid = |(index, statement): (usize, &Value)| {
-            let sid = statement["Sid"].as_str().map(str::to_owned);
-            (sid.unwrap_or_else(|| format!("(no Sid, {index})")), statement.clone())
+    #[test]
+    fn no_password_and_no_query_of_an_endpoint_is_shown() {
+        let shown = |endpoint: &str| {
+            shown_name(&ResourceId::new(Kind::Subscription, format!("wine -> {endpoint}")))
         };
-        statements.enumerate().map(sid).collect()
-    };
-    let (old, new) = (by_sid(from), by_sid(to));
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let lines = keys.into_iter().filter_map(|sid| match (old.get(sid), new.get(sid)) {
-        (Some(before), Some(after)) if before == after => None,
-        (Some(before), Some(after)) => {
-            Some(format!("{field} ~ {sid}: {}", statement_change(before, after)))
-        }
-        (Some(before), None) => Some(format!("{field} - {sid}: {}", statement(before))),
-        (None, Some(after)) => Some(format!("{field} + {sid}: {}", statement(after))),
-        (None, None) => None,
-    });
-    let lines: Vec<String> = lines.collect();
-    if lines.is_empty() { vec![format!("{field} changed")] } else { lines }
-}
-
-fn statement(statement: &Value) -> String {
-    let side = |key: &str| texts(&statement[key]).into_iter().collect::<Vec<_>>().join(", ");
-    let effect = statement["Effect"].as_str().unwrap_or_default().to_lowercase();
-    format!("{effect} {} on {}", side("Action"), side("Resource"))
-        .trim_end_matches(" on ")
-        .to_owned()
-}
-
-/// What two statements of one Sid differ in.
-fn statement_change(before: &Value, after: &Value) -> String {
-    let fields = |statement: &Value| statement.as_object().cloned().unwrap_or_default();
-    let (before, after) = (fields(before), fields(after));
-    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let side = |all: &Map<String, Value>, key: &String| all.get(key).cloned().unwrap_or_default();
-    let changed = keys.into_iter().flat_map(|key| {
-        let (old, new) = (side(&before, key), side(&after, key));
-        let (old_texts, new_texts) = (texts_within(&old), texts_within(&new));
-        let gone = old_texts.difference(&new_texts).map(|text| format!("- {text}"));
-        let come = new_texts.difference(&old_texts).map(|text| format!("+ {text}"));
-        let mut shown: Vec<String> = gone.chain(come).collect();
-        if shown.is_empty() && old != new {
-            shown.push(format!("{key} {} -> {}", brief(&old), brief(&new)));
-        }
-        shown
-    });
-    changed.collect::<Vec<_>>().join(" ")
-}
-
-fn texts(value: &Value) -> BTreeSet<String> {
-    match value {
-        Value::Array(items) => items.iter().flat_map(texts).collect(),
-        Value::Null => BTreeSet::new(),
-        Value::String(text) => BTreeSet::from([text.clone()]),
-        other => BTreeSet::from([other.to_string()]),
+        let url = shown("https://ann:hush@example.com/in?token=hush");
+        assert_eq!(url, "wine -> https://ann:…@example.com/in?…");
+        assert_eq!(shown("https://example.com/in"), "wine -> https://example.com/in");
+        assert_eq!(shown("https://hush@example.com"), "wine -> https://hush:…@example.com");
+        assert_eq!(shown("ann@example.com"), "wine -> ann@example.com");
     }
-}
-
-/// All texts anywhere within a document.
-fn texts_within(value: &Value) -> BTreeSet<String> {
-    match value {
-        Value::Object(fields) => fields.values().flat_map(texts_within).collect(),
-        Value::Array(items) => items.iter().flat_map(texts_within).collect(),
-        other => texts(other),
-    }
-}
-
-fn differences(what: &str, old: &BTreeSet<String>, new: &BTreeSet<String>) -> Vec<String> {
-    let come = new.difference(old).map(|text| format!("{what}: + \"{text}\""));
-    let gone = old.difference(new).map(|text| format!("{what}: - \"{text}\""));
-    come.chain(gone).collect()
-}
-
-fn filter(from: &Value, to: &Value) -> Vec<String> {
-    let empty = Map::new();
-    let (old, new) = (from.as_object().unwrap_or(&empty), to.as_object().unwrap_or(&empty));
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let mut changed = Vec::new();
-    for key in keys {
-        let side = |all: &Map<String, Value>| all.get(key).map(texts).unwrap_or_default();
-        changed.extend(differences(&format!("filter {key}"), &side(old), &side(new)));
-    }
-    changed
 }

@@ -11,11 +11,13 @@ use aws_sdk_dynamodb::types::{
     PointInTimeRecoveryStatus, Projection, ProjectionType, ScalarAttributeType, TableDescription,
     TableStatus, Tag, TimeToLiveSpecification, TimeToLiveStatus,
 };
+use bellwire_ledger::PROBE_KEY_PREFIX;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::Aws;
 use crate::error::{CallError, absent_is_done, absent_is_none, failed};
 use crate::lease::LEASE_KEY;
+use crate::record::RECORD_KEY;
 use crate::resource::{Observed, Owner, Properties, Tags, own_tags};
 use crate::wait::{Patience, poll};
 
@@ -210,12 +212,21 @@ fn indexes_of(table: &TableDescription) -> BTreeMap<String, Key> {
         .collect()
 }
 
-/// Whether there is any row but the lease's.
+/// Rows that are looked at to find one that is data: more than there are of ours.
+const ROWS_LOOKED_AT: i32 = 20;
+
+/// Whether there is any row but those of applies, which are ours.
 async fn has_rows(aws: &Aws, name: &str) -> Result<bool, CallError> {
-    let rows = aws.dynamodb.scan().table_name(name).limit(2).projection_expression("pk").send();
-    let rows = rows.await.map_err(failed("dynamodb:Scan", name))?;
-    let lease = AttributeValue::S(LEASE_KEY.to_owned());
-    Ok(rows.items().iter().any(|row| row.get("pk") != Some(&lease)))
+    let rows = aws.dynamodb.scan().table_name(name).limit(ROWS_LOOKED_AT);
+    let rows = rows.projection_expression("pk").send().await;
+    let rows = rows.map_err(failed("dynamodb:Scan", name))?;
+    let is_ours = |row: &std::collections::HashMap<String, AttributeValue>| {
+        let key = row.get("pk").and_then(|key| key.as_s().ok());
+        key.is_some_and(|key| {
+            [LEASE_KEY, RECORD_KEY].contains(&key.as_str()) || key.starts_with(PROBE_KEY_PREFIX)
+        })
+    };
+    Ok(rows.items().iter().any(|row| !is_ours(row)))
 }
 
 pub(crate) async fn create(aws: &Aws, table: &Table) -> Result<(), CallError> {
