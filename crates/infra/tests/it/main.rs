@@ -2,9 +2,13 @@
 
 mod deploy;
 mod drift;
+mod everything;
 mod foreign;
+mod interrupted;
 mod rollback;
 mod saved;
 mod straight;
+mod throttled;
 mod trouble;
+mod wire;
 mod world;
