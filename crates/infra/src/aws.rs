@@ -1,5 +1,7 @@
 //! The clients of every service that a deploy calls, and who is calling.
 
+use std::sync::Arc;
+
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use bellwire_schema::Place;
@@ -7,6 +9,7 @@ use bellwire_schema::workflow::Workflow;
 
 use crate::calls::Calls;
 use crate::error::{CallError, failed};
+use crate::known::Known;
 
 /// One client a service, all of one configuration.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub(crate) struct Aws {
     pub(crate) sns: aws_sdk_sns::Client,
     pub(crate) sqs: aws_sdk_sqs::Client,
     pub(crate) tagging: aws_sdk_resourcegroupstagging::Client,
+    /// What need not be asked for.
+    pub(crate) known: Arc<Known>,
 }
 
 /// How often a call is sent before throttling, or a failure that passes, counts as one:
@@ -51,7 +56,13 @@ impl Aws {
             sns: client!(aws_sdk_sns),
             sqs: client!(aws_sdk_sqs),
             tagging: client!(aws_sdk_resourcegroupstagging),
+            known: Arc::default(),
         }
+    }
+
+    /// The same clients, which need not ask for this.
+    pub(crate) fn knowing(&self, known: Known) -> Self {
+        Self { known: Arc::new(known), ..self.clone() }
     }
 }
 
@@ -85,9 +96,14 @@ pub enum PlaceError {
 /// # Errors
 /// When no region is set, when there are no credentials, or AWS does not answer.
 pub async fn place_of(config: &SdkConfig) -> Result<Place, PlaceError> {
+    place_with(config, &Calls::default()).await
+}
+
+pub(crate) async fn place_with(config: &SdkConfig, calls: &Calls) -> Result<Place, PlaceError> {
     let region = config.region().ok_or(PlaceError::NoRegion)?.to_string();
     let action = "sts:GetCallerIdentity";
-    let identity = aws_sdk_sts::Client::new(config)
+    let sts = aws_sdk_sts::config::Builder::from(config).interceptor(calls.clone()).build();
+    let identity = aws_sdk_sts::Client::from_conf(sts)
         .get_caller_identity()
         .send()
         .await

@@ -35,6 +35,7 @@ mod gather;
 mod guards;
 pub mod inputs;
 mod kind;
+mod known;
 mod lease;
 pub mod observe;
 pub mod outputs;

@@ -3,7 +3,7 @@
 //! What should be there is asked for by name. What should no longer be there is
 //! found by tag, by name prefix, by path, and in documents of ours that name it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -14,12 +14,13 @@ use crate::kind::{
     alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, log_group,
     permission, queue, role, rule, state_machine, subscription, table, topic,
 };
+use crate::known::{Known, LogGroups};
 use crate::policy;
 use crate::problem::Problem;
 use crate::record::{self, RecordSeen};
 use crate::resource::{
     Foreign, Kind, Observed, Owner, Properties, Resource, ResourceId, TAG_ENVIRONMENT, TAG_MANAGED,
-    TAG_WORKFLOW,
+    TAG_WORKFLOW, Tags, own_tags,
 };
 
 /// Calls under way at one time: enough to hide their latency, few enough not to
@@ -104,24 +105,38 @@ impl Adoption<'_> {
     }
 }
 
+/// What to look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look<'a> {
+    /// Which resources of others become ours, by their names.
+    pub(crate) adopt: &'a BTreeSet<String>,
+    /// Whether it matters what data there is in what should be there: where that goes.
+    pub(crate) is_data_of_wanted_told: bool,
+}
+
 pub(crate) async fn observe(
     aws: &Aws,
     owner: &Owner,
     desired: &[Resource],
-    adopt: &BTreeSet<String>,
+    look: Look<'_>,
 ) -> Result<Observation, CallError> {
     let wanted: BTreeSet<ResourceId> = desired.iter().map(Resource::id).collect();
     let mut names: BTreeSet<ResourceId> = wanted.clone();
     let table = owner.deployment.ledger_table();
     let (stale, record) = futures::try_join!(stale(aws, owner), record::seen(aws, &table))?;
-    names.extend(stale);
+    let Stale { ids, mut known } = stale;
+    names.extend(ids);
+    if !look.is_data_of_wanted_told {
+        known.wanted.clone_from(&wanted);
+    }
+    let aws = &aws.knowing(known);
     let found: Vec<Option<Observed>> = stream::iter(&names)
         .map(|id| one(aws, owner, id))
         .buffered(CALLS_MAX)
         .try_collect()
         .await?;
     let mut observation = Observation { record, ..Observation::default() };
-    let adoption = Adoption { owner, names: adopt };
+    let adoption = Adoption { owner, names: look.adopt };
     for observed in found.into_iter().flatten() {
         let is_wanted = wanted.contains(&observed.id());
         observation.take(observed, is_wanted, &adoption);
@@ -167,22 +182,32 @@ async fn one(aws: &Aws, owner: &Owner, id: &ResourceId) -> Result<Option<Observe
 }
 
 /// What may be ours by its tag, prefix or path, wanted or not.
-async fn stale(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> {
+struct Stale {
+    ids: Vec<ResourceId>,
+    /// What looking for it has told.
+    known: Known,
+}
+
+async fn stale(aws: &Aws, owner: &Owner) -> Result<Stale, CallError> {
     let prefix = format!("{}-", owner.deployment.prefix());
     let log_prefix = log_group_of(&prefix);
-    let (mut found, machines, groups, roles) = futures::try_join!(
+    let (tags, machines, groups, roles) = futures::try_join!(
         tagged(aws, owner),
         state_machine::list(aws, &prefix),
         log_group::list(aws, &log_prefix),
         role::list(aws, owner),
     )?;
-    found.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
-    found.extend(groups.into_iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
-    found.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));
-    Ok(found)
+    let mut ids: Vec<ResourceId> = tags.keys().filter_map(|arn| id_of_arn(arn)).collect();
+    ids.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
+    ids.extend(groups.iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
+    ids.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));
+    let retention_days = groups.into_iter().collect();
+    let log_groups = Some(LogGroups { prefix: log_prefix, retention_days });
+    Ok(Stale { ids, known: Known { tags, log_groups, ..Known::default() } })
 }
 
-async fn tagged(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> {
+/// The ARNs of all that has our tags, with those of ours that it has.
+async fn tagged(aws: &Aws, owner: &Owner) -> Result<BTreeMap<String, Tags>, CallError> {
     use aws_sdk_resourcegroupstagging::types::TagFilter;
 
     let tags = owner.tags();
@@ -190,13 +215,15 @@ async fn tagged(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> 
         TagFilter::builder().key(key).set_values(tags.get(key).map(|value| vec![value.clone()]))
     };
     let filters = [TAG_WORKFLOW, TAG_ENVIRONMENT, TAG_MANAGED].map(|key| filter(key).build());
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     let request = aws.tagging.get_resources().set_tag_filters(Some(filters.into()));
     let mut pages = request.into_paginator().send();
     while let Some(page) = pages.next().await {
         let page = page.map_err(failed("tag:GetResources", "*"))?;
-        let arns = page.resource_tag_mapping_list().iter().filter_map(|one| one.resource_arn());
-        found.extend(arns.filter_map(id_of_arn));
+        for one in page.resource_tag_mapping_list.unwrap_or_default() {
+            let tags = one.tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value));
+            found.extend(one.resource_arn.map(|arn| (arn, own_tags(tags))));
+        }
     }
     Ok(found)
 }

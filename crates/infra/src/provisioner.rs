@@ -8,7 +8,7 @@ use bellwire_schema::Deployment;
 use bellwire_schema::workflow::Workflow;
 
 use crate::apply::{Applied, ApplyError, Executor, Progress};
-use crate::aws::{Aws, PlaceError, check_place, place_of};
+use crate::aws::{Aws, PlaceError, check_place, place_with};
 use crate::calls::Calls;
 use crate::check::check;
 use crate::desired::desired;
@@ -20,7 +20,7 @@ use crate::gather;
 use crate::guards;
 use crate::inputs::{Code, Inputs};
 use crate::kind::queue;
-use crate::observe::{Observation, observe};
+use crate::observe::{Look, Observation, observe};
 use crate::outputs::{Outputs, outputs};
 use crate::plan::Plan;
 use crate::problem::{Problem, Problems};
@@ -82,10 +82,10 @@ impl Provisioner {
         workflow: Workflow,
         environment: Option<&str>,
     ) -> Result<Self, ProvisionError> {
-        let place = place_of(config).await?;
+        let calls = Calls::default();
+        let place = place_with(config, &calls).await?;
         check_place(&workflow, &place)?;
         let deployment = Deployment::new(&workflow.name, environment);
-        let calls = Calls::default();
         let aws = Aws::new(config, &calls);
         let owner = Owner { deployment, place };
         Ok(Self { aws, calls, owner, workflow, adopt: BTreeSet::new() })
@@ -125,7 +125,8 @@ impl Provisioner {
         Problems::none_of(foreign::check(&self.aws, &self.owner, &self.workflow).await?)?;
         let desired = desired(&self.owner, &self.workflow, inputs);
         Problems::none_of(self.unknown_adoptions(&desired))?;
-        let observation = observe(&self.aws, &self.owner, &desired, &self.adopt).await?;
+        let look = Look { adopt: &self.adopt, is_data_of_wanted_told: false };
+        let observation = observe(&self.aws, &self.owner, &desired, look).await?;
         let mut plan = diff(&self.owner, &desired, &observation)?;
         plan.notes.extend(gather::notes(&self.owner, &self.workflow));
         plan.notes.extend(guards::notes(&self.owner, &self.workflow));
@@ -232,6 +233,7 @@ impl Provisioner {
     /// is needed.
     async fn observe(&self) -> Result<Observation, CallError> {
         let names = desired(&self.owner, &self.workflow, &Inputs::default());
-        observe(&self.aws, &self.owner, &names, &BTreeSet::new()).await
+        let look = Look { adopt: &BTreeSet::new(), is_data_of_wanted_told: true };
+        observe(&self.aws, &self.owner, &names, look).await
     }
 }

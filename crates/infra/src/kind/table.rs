@@ -18,7 +18,7 @@ use crate::aws::Aws;
 use crate::error::{CallError, absent_is_done, absent_is_none, failed};
 use crate::lease::LEASE_KEY;
 use crate::record::RECORD_KEY;
-use crate::resource::{Observed, Owner, Properties, Tags, own_tags};
+use crate::resource::{Kind, Observed, Owner, Properties, ResourceId, Tags, own_tags};
 use crate::wait::{Patience, poll};
 
 /// A table and its indexes take seconds to become active, at AWS a minute at times.
@@ -164,12 +164,13 @@ pub(crate) async fn observe(
         .continuous_backups_description
         .and_then(|backups| backups.point_in_time_recovery_description)
         .and_then(|recovery| recovery.point_in_time_recovery_status);
-    let tags = aws.dynamodb.list_tags_of_resource().resource_arn(&arn).send().await;
-    let tags = tags.map_err(failed("dynamodb:ListTagsOfResource", &arn))?;
-    let tags = tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
-    let tags = own_tags(tags);
+    let tags = match aws.known.tags_of(&arn) {
+        Some(tags) => tags,
+        None => tags_of(aws, &arn).await?,
+    };
     let owned = owner.owns(&tags);
-    let data = if owned && has_rows(aws, name).await? { Some("rows".to_owned()) } else { None };
+    let is_asked = owned && aws.known.data_matters(&ResourceId::new(Kind::Table, name));
+    let data = (is_asked && has_rows(aws, name).await?).then(|| "rows".to_owned());
     let table = Table {
         name: name.to_owned(),
         arn,
@@ -181,6 +182,12 @@ pub(crate) async fn observe(
         tags,
     };
     Ok(Some(Observed { owned, data, ..Observed::ours(Properties::Table(table)) }))
+}
+
+async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
+    let tags = aws.dynamodb.list_tags_of_resource().resource_arn(arn).send().await;
+    let tags = tags.map_err(failed("dynamodb:ListTagsOfResource", arn))?;
+    Ok(own_tags(tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()))))
 }
 
 fn key_of(table: &TableDescription, schema: &[KeySchemaElement]) -> Key {
