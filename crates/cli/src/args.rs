@@ -21,6 +21,8 @@ Exit codes:
   0   done
   1   failed; what to do stands on standard error
   2   `plan --exit-code`: there is something to do
+  3   `plan --drift`: something was changed by hand since the last apply
+  4   `apply --prove`: applied, and unproven
   64  the command line cannot be read
 
 Credentials and region come from the standard AWS settings (AWS_PROFILE, AWS_REGION, …);
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     Apply(ApplyOptions),
     /// Delete everything that is the workflow's; data only where it is named
     Destroy(DestroyOptions),
+    /// Let the versions serve again that served before the last apply
+    Rollback(RollbackOptions),
     /// Print ARNs, URLs and names of what is deployed
     Outputs,
     /// Publish an event
@@ -66,25 +70,63 @@ pub(crate) struct PlanOptions {
     /// Exit with 2 where there is something to do, with 0 where there is nothing
     #[arg(long)]
     pub(crate) exit_code: bool,
+    /// Save the plan, for `bellwire apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Tell what was changed by hand since the last apply, and exit with 3 where something was;
+    /// it takes no artifacts
+    #[arg(long, conflicts_with_all = ["exit_code", "out", "adopt", "otlp_endpoint", "timings"])]
+    pub(crate) drift: bool,
+    /// Tell how many calls to AWS it took
+    #[arg(long)]
+    pub(crate) timings: bool,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
 }
 
 /// What stands above the workflow file.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Overrides {
     /// Where functions send traces (OTLP over HTTP), in place of the workflow file's
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
+    /// Take over a resource of this name, which is there and not the workflow's; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adopt: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ApplyOptions {
+    /// A plan that `bellwire plan --out FILE` saved: it is applied as it was shown, without
+    /// asking, or not at all
+    #[arg(value_name = "FILE", conflicts_with_all = ["otlp_endpoint", "adopt"])]
+    pub(crate) plan: Option<PathBuf>,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Then send a probe through topic, filter and handler, and go back to the versions before
+    /// where it does not come through
+    #[arg(long)]
+    pub(crate) prove: bool,
+    /// How long the probe may take; where the filter was changed it is 15 minutes
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "prove")]
+    pub(crate) prove_within: u64,
+    /// Tell how many calls to AWS it took, and how long those that follow one another took
+    #[arg(long)]
+    pub(crate) timings: bool,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackOptions {
+    /// `handler`, `publisher`, or the name of a function of the workflow, to go back to the
+    /// version before the one that serves; repeatable. Without: all that the last apply changed
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

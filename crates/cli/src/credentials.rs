@@ -3,7 +3,6 @@
 
 use bellwire_infra::resource::Owner;
 use bellwire_infra::{check_place, place_of};
-use bellwire_schema::workflow::Workflow;
 use serde_json::json;
 
 use crate::args::{CredentialsOptions, Global};
@@ -22,7 +21,8 @@ pub(crate) async fn credentials(
     let place = place_of(&config).await?;
     check_place(&workflow, &place)?;
     let owner = Owner { deployment: load::deployment(global, &workflow), place };
-    let role = owner.role_arn(&role_name(&owner, &workflow, &options.component)?);
+    let role = load::component(&owner.deployment, &workflow, &options.component)?;
+    let role = owner.role_arn(&role);
     let assumed = aws_sdk_sts::Client::new(&config)
         .assume_role()
         .role_arn(&role)
@@ -43,22 +43,6 @@ pub(crate) async fn credentials(
     });
     anstream::println!("{document}");
     Ok(())
-}
-
-fn role_name(owner: &Owner, workflow: &Workflow, component: &str) -> Result<String, CommandError> {
-    let deployment = &owner.deployment;
-    let is_function = workflow.functions.iter().any(|function| function.name == component);
-    match component {
-        "publisher" => Ok(deployment.publisher()),
-        "handler" => Ok(deployment.handler()),
-        function if is_function => Ok(deployment.function(function)),
-        _ => {
-            let functions = workflow.functions.iter().map(|function| function.name.clone());
-            let known = ["publisher".to_owned(), "handler".to_owned()];
-            let known = known.into_iter().chain(functions).collect();
-            Err(CommandError::UnknownComponent { component: component.to_owned(), known })
-        }
-    }
 }
 
 /// What AWS said, or the SDK where AWS said nothing.

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::apply::execute;
 use crate::args::{DestroyOptions, Global};
 use crate::error::CommandError;
+use crate::plan::show;
 use crate::{load, screen};
 
 pub(crate) async fn destroy(global: &Global, options: &DestroyOptions) -> Result<(), CommandError> {
@@ -27,11 +28,7 @@ pub(crate) async fn destroy(global: &Global, options: &DestroyOptions) -> Result
         }
         plan = provisioner.plan_destroy(&named).await?;
     }
-    if global.json {
-        anstream::println!("{}", json!({"event": "plan", "plan": plan.to_json()}));
-    } else {
-        screen::plan(&plan);
-    }
+    show(global, &plan);
     if plan.is_empty() {
         return Ok(());
     }

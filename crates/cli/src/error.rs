@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use bellwire_infra::apply::ApplyError;
-use bellwire_infra::{PlaceError, ProvisionError};
+use bellwire_infra::rollback::RollbackError;
+use bellwire_infra::saved::SavedPlanError;
+use bellwire_infra::{CallError, DriftError, PlaceError, ProvisionError};
 use bellwire_ledger::LedgerError;
 use bellwire_schema::workflow::Problems;
 
@@ -20,6 +22,20 @@ pub(crate) enum CommandError {
     Place(#[from] PlaceError),
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Drift(#[from] DriftError),
+    #[error(transparent)]
+    Rollback(#[from] RollbackError),
+    #[error(transparent)]
+    SavedPlan(#[from] SavedPlanError),
+    #[error("cannot write the plan to {}: {source}", file.display())]
+    NotSaved { file: PathBuf, source: std::io::Error },
+    #[error("{} is no plan that was saved: {cause}; bellwire plan --out FILE saves one", file.display())]
+    NoPlan { file: PathBuf, cause: String },
+    #[error("all was applied, and could not be proven: {0}")]
+    Prove(CallError),
+    #[error("what was applied does not work; {fate}")]
+    NotProven { fate: &'static str },
     #[error("this asks before it changes anything, and there is nobody to ask; add --yes")]
     NobodyToAsk,
     #[error("not confirmed; nothing was changed")]

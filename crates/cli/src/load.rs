@@ -62,6 +62,27 @@ pub(crate) async fn provisioner(
     Ok(Provisioner::connect(&config, workflow, global.env.as_deref()).await?)
 }
 
+/// The name of a component's function or role: of the publisher, the handler, or a function
+/// of the workflow's own.
+pub(crate) fn component(
+    deployment: &Deployment,
+    workflow: &Workflow,
+    component: &str,
+) -> Result<String, CommandError> {
+    let is_function = workflow.functions.iter().any(|function| function.name == component);
+    match component {
+        "publisher" => Ok(deployment.publisher()),
+        "handler" => Ok(deployment.handler()),
+        function if is_function => Ok(deployment.function(function)),
+        _ => {
+            let functions = workflow.functions.iter().map(|function| function.name.clone());
+            let known = ["publisher".to_owned(), "handler".to_owned()];
+            let known = known.into_iter().chain(functions).collect();
+            Err(CommandError::UnknownComponent { component: component.to_owned(), known })
+        }
+    }
+}
+
 /// Reads artifacts and definitions.
 pub(crate) fn inputs(global: &Global, workflow: &Workflow) -> Result<Inputs, CommandError> {
     let folder = global.workflow.parent().unwrap_or(Path::new("."));

@@ -9,6 +9,7 @@ mod error;
 mod load;
 mod outputs;
 mod plan;
+mod rollback;
 mod runs;
 mod screen;
 
@@ -48,8 +49,9 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let global = &arguments.global;
     match &arguments.command {
         Command::Plan(options) => return plan::plan(global, options).await,
-        Command::Apply(options) => apply::apply(global, options).await?,
+        Command::Apply(options) => return apply::apply(global, options).await,
         Command::Destroy(options) => destroy::destroy(global, options).await?,
+        Command::Rollback(options) => rollback::rollback(global, options).await?,
         Command::Outputs => outputs::outputs(global).await?,
         Command::Emit(options) => emit::emit(global, options).await?,
         Command::Runs(options) => runs::runs(global, options).await?,

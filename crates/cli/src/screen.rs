@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use bellwire_infra::Tone;
 use bellwire_infra::apply::Event;
 use bellwire_infra::plan::{Action, Plan};
 use bellwire_infra::resource::ResourceId;
+use bellwire_infra::{Line, Tone};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -28,7 +28,12 @@ fn style_of(tone: Tone) -> Style {
 
 /// Prints a plan; coloured on a terminal.
 pub(crate) fn plan(plan: &Plan) {
-    for line in plan.lines() {
+    lines(&plan.lines());
+}
+
+/// Prints lines; coloured on a terminal.
+pub(crate) fn lines(lines: &[Line]) {
+    for line in lines {
         let style = style_of(line.tone);
         anstream::println!("{style}{}{style:#}", line.text);
     }

@@ -6,7 +6,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use bellwire_ledger::{ClaimOutcome, End, Ledger, LedgerError, Start, State};
 use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::workflow::TargetKind;
-use bellwire_schema::{Envelope, EventContext};
+use bellwire_schema::{Envelope, EventContext, EventType};
 use bellwire_telemetry::semconv::{
     CLOUDEVENTS_EVENT_ID, CLOUDEVENTS_EVENT_SOURCE, CLOUDEVENTS_EVENT_TYPE, DB_OPERATION_NAME,
     DB_SYSTEM_NAME, FAAS_TRIGGER, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID,
@@ -32,6 +32,9 @@ use crate::quarantine::{Quarantine, QuarantineError};
 use crate::start::{Attempt, StartError, Targets};
 use crate::straight::{Told, told_by_s3};
 
+/// What Lambda calls the version that is no published one.
+const UNPUBLISHED: &str = "$LATEST";
+
 /// Messages or groups of a batch that are handled side by side.
 const LANES_MAX: usize = 10;
 
@@ -51,6 +54,8 @@ pub struct Handler {
     pub(crate) generations: Generations,
     pub(crate) hints: Hints,
     claims: Option<Claims>,
+    /// The version of the function, which a probe asks for.
+    version: String,
 }
 
 /// An event on its way through the handler.
@@ -121,8 +126,15 @@ impl Handler {
             lake,
             generations: Generations::default(),
             hints,
+            version: UNPUBLISHED.to_owned(),
             model,
         }
+    }
+
+    /// The same as a published version of the function.
+    #[must_use]
+    pub fn of_version(self, version: &str) -> Self {
+        Self { version: version.to_owned(), ..self }
     }
 
     /// Handles one invocation. Once it answers `Ok`, each event in it was
@@ -302,6 +314,11 @@ impl Handler {
         now: Timestamp,
     ) -> Result<(), HandlerError> {
         let event = &arrival.event;
+        if event.event_type == EventType::probe() {
+            let name = event.subject.as_deref().unwrap_or(&event.id);
+            info!(name, "a probe has come");
+            return Ok(self.ledger.record_probe(name, &self.version, now).await?);
+        }
         let mut result = match EndedRun::of(event) {
             Some(ended) => self.close(&ended).await,
             None => Ok(()),

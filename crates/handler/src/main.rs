@@ -45,7 +45,9 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let model = Model::compile(settings)?;
     let clients = clients().await;
     clients.warm(&model.triggers.iter().map(|trigger| trigger.destination.kind).collect()).await;
-    let handler = Arc::new(Handler::new(model, clients));
+    // Source: AWS Lambda developer guide, "Defined runtime environment variables".
+    let version = std::env::var("AWS_LAMBDA_FUNCTION_VERSION").unwrap_or_default();
+    let handler = Arc::new(Handler::new(model, clients).of_version(&version));
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let (handler, telemetry) = (Arc::clone(&handler), Arc::clone(&telemetry));
         async move {

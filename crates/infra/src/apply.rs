@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use crate::aws::Aws;
+use crate::calls::as_step;
 use crate::error::CallError;
 use crate::inputs::Code;
 use crate::kind::{
@@ -17,6 +18,7 @@ use crate::kind::{
 };
 use crate::lease::{self, NoLease};
 use crate::plan::{Action, Plan, Step};
+use crate::record;
 use crate::resource::{Kind, Owner, Properties, ResourceId};
 
 /// Steps under way at one time.
@@ -92,6 +94,11 @@ pub enum ApplyError {
         /// Who.
         holder: String,
     },
+    /// Another apply was faster than this plan.
+    #[error(
+        "another apply was done since this was planned; nothing was changed: plan again, and look at it again"
+    )]
+    Outdated,
     /// Some steps failed.
     #[error("{}", Unfinished { failures, left })]
     Failed {
@@ -133,6 +140,22 @@ impl fmt::Display for Unfinished<'_> {
     }
 }
 
+impl From<NoLease> for ApplyError {
+    fn from(error: NoLease) -> Self {
+        match error {
+            NoLease::Held { holder } => Self::Held { holder },
+            NoLease::Call(error) => Self::Lease(error),
+        }
+    }
+}
+
+async fn release(lease: Option<lease::Lease>) -> Result<(), ApplyError> {
+    match lease {
+        Some(lease) => lease.release().await.map_err(ApplyError::Lease),
+        None => Ok(()),
+    }
+}
+
 /// What executing takes beside the plan.
 pub(crate) struct Executor<'a> {
     pub(crate) aws: &'a Aws,
@@ -156,7 +179,7 @@ impl Executor<'_> {
     pub(crate) async fn execute(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let began = Instant::now();
         let mut outcome = Outcome::default();
-        if plan.is_empty() {
+        if plan.is_settled() {
             return Ok(Applied { steps: 0, took: began.elapsed() });
         }
         // The lease's row needs its table.
@@ -170,11 +193,18 @@ impl Executor<'_> {
             || plan.kept.iter().any(|kept| kept.id.kind == Kind::Table)
             || others.iter().any(|step| step.id.kind == Kind::Table);
         let lease = if has_table { Some(self.lease().await?) } else { None };
+        if lease.is_some()
+            && let Err(error) = self.begin(plan).await
+        {
+            return Err(release(lease).await.err().unwrap_or(error));
+        }
         self.run(&others, &mut outcome).await;
-        let released = match lease {
-            Some(lease) => lease.release().await,
-            None => Ok(()),
+        let is_whole = outcome.done.len() == plan.steps.len();
+        let recorded = match lease.is_some() && is_whole {
+            true => record::finish(self.aws, &self.table(), &plan.wanted).await,
+            false => Ok(()),
         };
+        let released = release(lease).await;
         let left: Vec<ResourceId> = plan
             .steps
             .iter()
@@ -189,18 +219,27 @@ impl Executor<'_> {
         if !left.is_empty() {
             return Err(ApplyError::Stopped { done: done.len(), left });
         }
-        released.map_err(ApplyError::Lease)?;
+        released?;
+        recorded.map_err(ApplyError::Lease)?;
         Ok(Applied { steps: done.len(), took: began.elapsed() })
     }
 
+    fn table(&self) -> String {
+        self.owner.deployment.ledger_table()
+    }
+
     async fn lease(&self) -> Result<lease::Lease, ApplyError> {
-        let table = self.owner.deployment.ledger_table();
         let on_wait = |holder: &str| (self.progress)(&Event::Waiting { holder });
-        let lease = lease::acquire(self.aws, &table, self.holder, &on_wait).await;
-        lease.map_err(|error| match error {
-            NoLease::Held { holder } => ApplyError::Held { holder },
-            NoLease::Call(error) => ApplyError::Lease(error),
-        })
+        Ok(lease::acquire(self.aws, &self.table(), self.holder, &on_wait).await?)
+    }
+
+    /// Makes sure, under the lease, that no other apply was done since the plan was made.
+    async fn begin(&self, plan: &Plan) -> Result<(), ApplyError> {
+        let begun = record::begin(self.aws, &self.table(), &plan.record, self.holder).await;
+        match begun.map_err(ApplyError::Lease)? {
+            true => Ok(()),
+            false => Err(ApplyError::Outdated),
+        }
     }
 
     /// Runs steps, each as soon as those before it are done.
@@ -235,7 +274,7 @@ impl Executor<'_> {
         let (id, action) = (&step.id, step.action);
         (self.progress)(&Event::Started { id, action });
         let began = Instant::now();
-        let result = self.act(step).await;
+        let result = as_step(id, self.act(step)).await;
         match &result {
             Ok(()) => (self.progress)(&Event::Done { id, action, took: began.elapsed() }),
             Err(error) => (self.progress)(&Event::Failed { id, action, error }),
@@ -246,6 +285,13 @@ impl Executor<'_> {
     async fn act(&self, step: &Step) -> Result<(), CallError> {
         match (step.action, &step.desired, &step.observed) {
             (Action::Create, Some(desired), _) => self.create(desired).await,
+            (Action::Update, Some(desired), Some(observed)) if step.adopts => {
+                // First the tags: interrupted now, it is ours, and the next apply goes on.
+                let tags = desired.tags().cloned().unwrap_or_default();
+                let tagged = observed.clone().with_tags(&tags);
+                self.update(&tagged, observed).await?;
+                self.update(desired, &tagged).await
+            }
             (Action::Update, Some(desired), Some(observed)) => self.update(desired, observed).await,
             (Action::Replace, Some(desired), Some(observed)) => {
                 self.delete(observed, false).await?;
@@ -294,7 +340,13 @@ impl Executor<'_> {
             (P::LogGroup(new), P::LogGroup(old)) => log_group::update(aws, new, old).await,
             (P::Role(new), P::Role(old)) => role::update(aws, new, old).await,
             (P::Function(new), P::Function(old)) => function::update(aws, new, old, code).await,
-            (P::Alias(new), _) => alias::update(aws, new).await,
+            (P::Alias(new), _) => {
+                // For a rollback, and before it is moved, so that an interruption loses nothing.
+                if let Some(version) = alias::version_of(aws, &new.function, &new.alias).await? {
+                    record::served(aws, &self.table(), &new.function, &version).await?;
+                }
+                alias::update(aws, new).await
+            }
             (P::InvokeConfig(new), _) => invoke_config::put(aws, new).await,
             (P::Permission(new), P::Permission(old)) => {
                 permission::delete(aws, old).await?;

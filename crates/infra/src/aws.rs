@@ -1,10 +1,15 @@
 //! The clients of every service that a deploy calls, and who is calling.
 
+use std::sync::Arc;
+
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use bellwire_schema::Place;
 use bellwire_schema::workflow::Workflow;
 
+use crate::calls::Calls;
 use crate::error::{CallError, failed};
+use crate::known::Known;
 
 /// One client a service, all of one configuration.
 #[derive(Debug, Clone)]
@@ -19,22 +24,45 @@ pub(crate) struct Aws {
     pub(crate) sns: aws_sdk_sns::Client,
     pub(crate) sqs: aws_sdk_sqs::Client,
     pub(crate) tagging: aws_sdk_resourcegroupstagging::Client,
+    /// What need not be asked for.
+    pub(crate) known: Arc<Known>,
 }
 
+/// How often a call is sent before throttling, or a failure that passes, counts as one:
+/// with the SDK's growing pauses about a minute. More, where the user's settings say so.
+const ATTEMPTS_MAX: u32 = 8;
+
 impl Aws {
-    pub(crate) fn new(config: &SdkConfig) -> Self {
-        Self {
-            dynamodb: aws_sdk_dynamodb::Client::new(config),
-            events: aws_sdk_eventbridge::Client::new(config),
-            iam: aws_sdk_iam::Client::new(config),
-            lambda: aws_sdk_lambda::Client::new(config),
-            logs: aws_sdk_cloudwatchlogs::Client::new(config),
-            s3: aws_sdk_s3::Client::new(config),
-            sfn: aws_sdk_sfn::Client::new(config),
-            sns: aws_sdk_sns::Client::new(config),
-            sqs: aws_sdk_sqs::Client::new(config),
-            tagging: aws_sdk_resourcegroupstagging::Client::new(config),
+    /// Clients that tell `calls` what they call.
+    pub(crate) fn new(config: &SdkConfig, calls: &Calls) -> Self {
+        let retries = config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
+        let attempts = retries.max_attempts().max(ATTEMPTS_MAX);
+        let retries = retries.with_max_attempts(attempts);
+        macro_rules! client {
+            ($sdk:ident) => {{
+                let config = $sdk::config::Builder::from(config);
+                let config = config.retry_config(retries.clone()).interceptor(calls.clone());
+                $sdk::Client::from_conf(config.build())
+            }};
         }
+        Self {
+            dynamodb: client!(aws_sdk_dynamodb),
+            events: client!(aws_sdk_eventbridge),
+            iam: client!(aws_sdk_iam),
+            lambda: client!(aws_sdk_lambda),
+            logs: client!(aws_sdk_cloudwatchlogs),
+            s3: client!(aws_sdk_s3),
+            sfn: client!(aws_sdk_sfn),
+            sns: client!(aws_sdk_sns),
+            sqs: client!(aws_sdk_sqs),
+            tagging: client!(aws_sdk_resourcegroupstagging),
+            known: Arc::default(),
+        }
+    }
+
+    /// The same clients, which need not ask for this.
+    pub(crate) fn knowing(&self, known: Known) -> Self {
+        Self { known: Arc::new(known), ..self.clone() }
     }
 }
 
@@ -68,9 +96,14 @@ pub enum PlaceError {
 /// # Errors
 /// When no region is set, when there are no credentials, or AWS does not answer.
 pub async fn place_of(config: &SdkConfig) -> Result<Place, PlaceError> {
+    place_with(config, &Calls::default()).await
+}
+
+pub(crate) async fn place_with(config: &SdkConfig, calls: &Calls) -> Result<Place, PlaceError> {
     let region = config.region().ok_or(PlaceError::NoRegion)?.to_string();
     let action = "sts:GetCallerIdentity";
-    let identity = aws_sdk_sts::Client::new(config)
+    let sts = aws_sdk_sts::config::Builder::from(config).interceptor(calls.clone()).build();
+    let identity = aws_sdk_sts::Client::from_conf(sts)
         .get_caller_identity()
         .send()
         .await

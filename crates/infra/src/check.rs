@@ -1,7 +1,7 @@
 //! What this version cannot deploy, and what AWS would refuse: found before
 //! anything is called, all of it at once. Pure.
 
-use bellwire_schema::filter::{FilterPolicy, Scope};
+use bellwire_schema::filter::FilterPolicy;
 use bellwire_schema::workflow::{Protocol, Subscriber, Trigger, Workflow};
 
 use crate::desired::function_references;
@@ -87,7 +87,8 @@ fn filter(workflow: &Workflow) -> Vec<Problem> {
     let handler = ("handler".to_owned(), policy, scope);
     let others = workflow.subscribers.iter().map(|subscriber| {
         let place = format!("subscriber \"{}\"", subscriber.name);
-        (place, pushdown::subscriber_filter(subscriber), Scope::Attributes)
+        let (policy, scope) = pushdown::subscriber_filter(workflow, subscriber);
+        (place, policy, scope)
     });
     let policies = [handler].into_iter().chain(others).filter(|(_, policy, _)| !policy.is_null());
     policies

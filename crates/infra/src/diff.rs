@@ -12,7 +12,7 @@ use crate::resource::{Kind, Observed, Owner, Properties, Resource, ResourceId};
 /// Fields that are documents of their own: compared, and shown, as a whole.
 const DOCUMENTS: [&str; 5] = ["definition", "filter_policy", "pattern", "policy", "trust"];
 /// Fields whose values may be secrets.
-const SECRET: &str = "environment";
+pub(crate) const SECRET: &str = "environment";
 /// SNS's own words on how long a changed filter takes to act (Amazon SNS
 /// developer guide, "Message filtering").
 const FILTER_DELAY: &str = "acts within 15 minutes; until then such events are not delivered";
@@ -28,6 +28,7 @@ pub fn diff(
 ) -> Result<Plan, Problems> {
     let mut problems = observation.problems.clone();
     let mut plan = empty(owner, observation);
+    plan.wanted = desired.iter().map(|resource| resource.properties.clone()).collect();
     for resource in desired {
         let id = resource.id();
         let Some(observed) = observation.find(&id) else {
@@ -36,7 +37,7 @@ pub fn diff(
         };
         match change(resource, observed) {
             None => plan.unchanged.push(id.clone()),
-            Some(step) if step.action == Action::Replace && is_data_holder(id.kind) => {
+            Some(step) if step.action == Action::Replace && id.kind.may_hold_data() => {
                 let cause = format!("{}, and it may hold data", step.reason.unwrap_or_default());
                 let remedy = "deploy under another name, or destroy it by name first";
                 problems.push(Problem::new(id.to_string(), cause, remedy));
@@ -67,7 +68,7 @@ pub fn destruction(owner: &Owner, observation: &Observation, delete_data: &[Stri
         if id.kind.is_part_of_function() {
             continue;
         }
-        let is_named = is_data_holder(id.kind) && delete_data.contains(&id.name);
+        let is_named = id.kind.may_hold_data() && delete_data.contains(&id.name);
         match &observed.data {
             Some(data) if !is_named => {
                 let reason = format!("it holds {data}; to delete it: --delete-data {}", id.name);
@@ -81,21 +82,8 @@ pub fn destruction(owner: &Owner, observation: &Observation, delete_data: &[Stri
 }
 
 fn empty(owner: &Owner, observation: &Observation) -> Plan {
-    Plan {
-        account: owner.place.account.clone(),
-        region: owner.place.region.clone(),
-        workflow: owner.deployment.workflow.clone(),
-        environment: owner.deployment.environment.clone(),
-        steps: Vec::new(),
-        unchanged: Vec::new(),
-        kept: Vec::new(),
-        foreign: observation.foreign.clone(),
-        notes: Vec::new(),
-    }
-}
-
-const fn is_data_holder(kind: Kind) -> bool {
-    matches!(kind, Kind::Bucket | Kind::Queue | Kind::Table)
+    let (foreign, record) = (observation.foreign.clone(), observation.record.clone());
+    Plan { foreign, record, ..Plan::empty(owner) }
 }
 
 fn notes(observed: &Observed) -> Vec<Note> {
@@ -116,6 +104,7 @@ fn creation(resource: &Resource) -> Step {
         desired: Some(resource.properties.clone()),
         observed: None,
         with_data: false,
+        adopts: false,
         after: resource.depends_on.clone(),
     }
 }
@@ -129,20 +118,31 @@ fn deletion(observed: &Observed) -> Step {
         desired: None,
         observed: Some(observed.properties.clone()),
         with_data: false,
+        adopts: false,
         after: Vec::new(),
     }
 }
 
 /// The step that makes a resource what it should be; `None` where it is.
 fn change(resource: &Resource, observed: &Observed) -> Option<Step> {
-    let from = fields_of(&observed.properties);
-    let to = fields_of(&resource.properties);
-    let mut changes = Vec::new();
-    collect_changes("", &Value::Object(from), &Value::Object(to), &mut changes);
+    let changes = changes(&fields_of(&observed.properties), &fields_of(&resource.properties));
     if changes.is_empty() {
         return None;
     }
     let id = resource.id();
+    if !observed.owned {
+        // It was asked for by name, or it would not be among what was observed.
+        let reason = Some("taken over: it was not this workflow's".to_owned());
+        let (action, observed) = (Action::Update, Some(observed.properties.clone()));
+        return Some(Step {
+            action,
+            changes,
+            reason,
+            observed,
+            adopts: true,
+            ..creation(resource)
+        });
+    }
     let reason = changes.iter().find_map(|change| replacement_reason(id.kind, &change.field));
     let action = if reason.is_some() { Action::Replace } else { Action::Update };
     Some(Step {
@@ -154,8 +154,17 @@ fn change(resource: &Resource, observed: &Observed) -> Option<Step> {
     })
 }
 
+/// Which fields two states of one resource differ in; values that may be secret are not
+/// in it.
+pub(crate) fn changes(from: &Map<String, Value>, to: &Map<String, Value>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let (from, to) = (Value::Object(from.clone()), Value::Object(to.clone()));
+    collect_changes("", &from, &to, &mut changes);
+    changes
+}
+
 /// The properties as JSON, without the name of their kind around them.
-fn fields_of(properties: &Properties) -> Map<String, Value> {
+pub(crate) fn fields_of(properties: &Properties) -> Map<String, Value> {
     let tagged = serde_json::to_value(properties).expect("properties have only text keys");
     let Value::Object(tagged) = tagged else { return Map::new() };
     match tagged.into_iter().next() {
@@ -216,7 +225,7 @@ fn delete_or_keep(plan: &mut Plan, observation: &Observation, observed: &Observe
     if function_goes {
         return;
     }
-    if is_data_holder(id.kind) {
+    if id.kind.may_hold_data() {
         let data = observed.data.as_deref().unwrap_or("no data now");
         let reason =
             format!("no longer in the workflow file; it holds {data}, and only destroy deletes it");

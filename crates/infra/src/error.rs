@@ -67,14 +67,33 @@ impl fmt::Display for CallError {
                 f,
                 "AWS did not answer {action} ({message}); check the network, the region, and AWS_ENDPOINT_URL if it is set"
             ),
-            Cause::Service { code, message } if message.is_empty() => {
-                write!(f, "{action} on {resource} failed: {code}")
-            }
             Cause::Service { code, message } => {
-                write!(f, "{action} on {resource} failed: {code}: {message}")
+                let message =
+                    if message.is_empty() { String::new() } else { format!(": {message}") };
+                write!(f, "{action} on {resource} failed: {code}{message}; {}", remedy_for(code))
             }
             Cause::Unexpected { message } => write!(f, "{action} on {resource}: {message}"),
         }
+    }
+}
+
+/// What to do about an answer of AWS, by its code.
+fn remedy_for(code: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| code.contains(word));
+    if says(&["Throttl", "TooManyRequests", "SlowDown", "RequestLimitExceeded"]) {
+        "AWS throttles this account; it was tried for a minute: apply again a little later"
+    } else if says(&["LimitExceeded", "QuotaExceeded", "TooManyEntities", "TooManyBuckets"]) {
+        "a quota of the account is used up: ask for more in Service Quotas, or delete what is not needed, and apply again"
+    } else if says(&["BucketAlreadyExists"]) {
+        "names of buckets are global, and somebody has this one: choose another"
+    } else if says(&["Conflict", "InUse", "ConcurrentModification", "OperationAborted"]) {
+        "another change of it is under way: apply again when it is done"
+    } else if says(&["ServiceUnavailable", "InternalError", "InternalFailure", "Internal"]) {
+        "AWS had a fault of its own: apply again"
+    } else if says(&["NoSuch", "NotFound", "DoesNotExist", "NonExistent"]) {
+        "it has gone meanwhile: plan and apply again"
+    } else {
+        "mend what AWS says, and apply again"
     }
 }
 

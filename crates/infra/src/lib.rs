@@ -23,30 +23,39 @@
 
 pub mod apply;
 mod aws;
+pub mod calls;
 pub mod check;
 pub mod desired;
 pub mod diff;
 mod display;
+pub mod drift;
 mod error;
 mod foreign;
 mod gather;
 mod guards;
 pub mod inputs;
 mod kind;
+mod known;
 mod lease;
 pub mod observe;
 pub mod outputs;
 pub mod plan;
 pub mod policy;
 mod problem;
+pub mod prove;
 mod provisioner;
 pub mod pushdown;
+mod record;
 pub mod resource;
+pub mod rollback;
+pub mod saved;
+mod statements;
 mod targets;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod timings;
 mod wait;
 mod watched;
 
@@ -54,7 +63,8 @@ pub use aws::{PlaceError, check_place, place_of};
 pub use display::{Line, Tone};
 pub use error::{CallError, Cause};
 pub use problem::{Problem, Problems};
-pub use provisioner::{ProvisionError, Provisioner};
+pub use provisioner::{DriftError, ProvisionError, Provisioner};
+pub use record::{Record, RecordSeen};
 
 /// The properties of each kind of resource.
 pub mod properties {

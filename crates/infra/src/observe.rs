@@ -3,7 +3,7 @@
 //! What should be there is asked for by name. What should no longer be there is
 //! found by tag, by name prefix, by path, and in documents of ours that name it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -14,11 +14,13 @@ use crate::kind::{
     alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, log_group,
     permission, queue, role, rule, state_machine, subscription, table, topic,
 };
+use crate::known::{Known, LogGroups};
 use crate::policy;
 use crate::problem::Problem;
+use crate::record::{self, RecordSeen};
 use crate::resource::{
     Foreign, Kind, Observed, Owner, Properties, Resource, ResourceId, TAG_ENVIRONMENT, TAG_MANAGED,
-    TAG_WORKFLOW,
+    TAG_WORKFLOW, Tags, own_tags,
 };
 
 /// Calls under way at one time: enough to hide their latency, few enough not to
@@ -34,6 +36,8 @@ pub struct Observation {
     pub foreign: Vec<Foreign>,
     /// What stands in the way.
     pub problems: Vec<Problem>,
+    /// The last apply's record.
+    pub record: RecordSeen,
 }
 
 impl Observation {
@@ -41,42 +45,101 @@ impl Observation {
         self.resources.iter().find(|observed| observed.id() == *id)
     }
 
-    fn take(&mut self, observed: Observed, is_wanted: bool) {
+    /// Takes in what is ours; and of what is not, that which is wanted and asked for by name.
+    fn take(&mut self, observed: Observed, is_wanted: bool, adoption: &Adoption<'_>) {
         if observed.owned {
             self.resources.push(observed);
         } else if is_wanted {
-            self.problems.push(refusal(&observed.id()));
+            match adoption.refusal(&observed) {
+                None => self.resources.push(observed),
+                Some(refusal) => self.problems.push(refusal),
+            }
         }
     }
 }
 
-/// A resource of a name of ours that is not ours is never touched.
-fn refusal(id: &ResourceId) -> Problem {
-    let remedy = match id.kind {
-        Kind::Bucket => "to use a bucket that exists leave out `create = true`",
-        _ => "give the workflow another name, or deploy it with another --env",
-    };
-    let cause = format!("it exists, but lacks this workflow's tags ({TAG_WORKFLOW} and its like)");
-    Problem::new(id.to_string(), cause, remedy)
+/// Which resources of others become ours, by their names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Adoption<'a> {
+    pub(crate) owner: &'a Owner,
+    pub(crate) names: &'a BTreeSet<String>,
+}
+
+impl Adoption<'_> {
+    /// Why a resource of a name of ours that is not ours is not touched; `None` where it
+    /// may be taken over.
+    fn refusal(&self, observed: &Observed) -> Option<Problem> {
+        let id = observed.id();
+        let problem = |cause: String, remedy: &str| Problem::new(id.to_string(), cause, remedy);
+        let rename = "give the workflow another name, or deploy it with another --env";
+        let tags = observed.properties.tags();
+        let theirs = |key: &str| tags.and_then(|tags| tags.get(key)).cloned();
+        if let Some(workflow) = theirs(TAG_WORKFLOW) {
+            let environment = theirs(TAG_ENVIRONMENT).unwrap_or_default();
+            if (Some(&workflow), Some(&environment))
+                != (self.owner.tags().get(TAG_WORKFLOW), self.owner.tags().get(TAG_ENVIRONMENT))
+            {
+                let cause = format!(
+                    "it exists, and is workflow {workflow}'s, environment {environment}, which is not taken over"
+                );
+                return Some(problem(cause, rename));
+            }
+        }
+        if let Properties::Role(role) = &observed.properties
+            && role.path != self.owner.role_path()
+        {
+            let cause = format!("it exists under the path {}, which IAM cannot change", role.path);
+            let remedy = format!("delete it, or {rename}");
+            return Some(problem(cause, &remedy));
+        }
+        if self.names.contains(&id.name) {
+            return None;
+        }
+        let cause =
+            format!("it exists, but lacks this workflow's tags ({TAG_WORKFLOW} and its like)");
+        let otherwise = match id.kind {
+            Kind::Bucket => "to use a bucket that exists leave out `create = true`",
+            _ => rename,
+        };
+        Some(problem(cause, &format!("to take it over: --adopt {}; else {otherwise}", id.name)))
+    }
+}
+
+/// What to look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look<'a> {
+    /// Which resources of others become ours, by their names.
+    pub(crate) adopt: &'a BTreeSet<String>,
+    /// Whether it matters what data there is in what should be there: where that goes.
+    pub(crate) is_data_of_wanted_told: bool,
 }
 
 pub(crate) async fn observe(
     aws: &Aws,
     owner: &Owner,
     desired: &[Resource],
+    look: Look<'_>,
 ) -> Result<Observation, CallError> {
     let wanted: BTreeSet<ResourceId> = desired.iter().map(Resource::id).collect();
     let mut names: BTreeSet<ResourceId> = wanted.clone();
-    names.extend(stale(aws, owner).await?);
+    let table = owner.deployment.ledger_table();
+    let (stale, record) = futures::try_join!(stale(aws, owner), record::seen(aws, &table))?;
+    let Stale { ids, mut known } = stale;
+    names.extend(ids);
+    if !look.is_data_of_wanted_told {
+        known.wanted.clone_from(&wanted);
+    }
+    let aws = &aws.knowing(known);
     let found: Vec<Option<Observed>> = stream::iter(&names)
         .map(|id| one(aws, owner, id))
         .buffered(CALLS_MAX)
         .try_collect()
         .await?;
-    let mut observation = Observation::default();
+    let mut observation = Observation { record, ..Observation::default() };
+    let adoption = Adoption { owner, names: look.adopt };
     for observed in found.into_iter().flatten() {
         let is_wanted = wanted.contains(&observed.id());
-        observation.take(observed, is_wanted);
+        observation.take(observed, is_wanted, &adoption);
     }
     let (parts, taking, listening, notified) = futures::try_join!(
         parts_of_functions(aws, &observation),
@@ -119,22 +182,32 @@ async fn one(aws: &Aws, owner: &Owner, id: &ResourceId) -> Result<Option<Observe
 }
 
 /// What may be ours by its tag, prefix or path, wanted or not.
-async fn stale(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> {
+struct Stale {
+    ids: Vec<ResourceId>,
+    /// What looking for it has told.
+    known: Known,
+}
+
+async fn stale(aws: &Aws, owner: &Owner) -> Result<Stale, CallError> {
     let prefix = format!("{}-", owner.deployment.prefix());
     let log_prefix = log_group_of(&prefix);
-    let (mut found, machines, groups, roles) = futures::try_join!(
+    let (tags, machines, groups, roles) = futures::try_join!(
         tagged(aws, owner),
         state_machine::list(aws, &prefix),
         log_group::list(aws, &log_prefix),
         role::list(aws, owner),
     )?;
-    found.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
-    found.extend(groups.into_iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
-    found.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));
-    Ok(found)
+    let mut ids: Vec<ResourceId> = tags.keys().filter_map(|arn| id_of_arn(arn)).collect();
+    ids.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
+    ids.extend(groups.iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
+    ids.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));
+    let retention_days = groups.into_iter().collect();
+    let log_groups = Some(LogGroups { prefix: log_prefix, retention_days });
+    Ok(Stale { ids, known: Known { tags, log_groups, ..Known::default() } })
 }
 
-async fn tagged(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> {
+/// The ARNs of all that has our tags, with those of ours that it has.
+async fn tagged(aws: &Aws, owner: &Owner) -> Result<BTreeMap<String, Tags>, CallError> {
     use aws_sdk_resourcegroupstagging::types::TagFilter;
 
     let tags = owner.tags();
@@ -142,13 +215,15 @@ async fn tagged(aws: &Aws, owner: &Owner) -> Result<Vec<ResourceId>, CallError> 
         TagFilter::builder().key(key).set_values(tags.get(key).map(|value| vec![value.clone()]))
     };
     let filters = [TAG_WORKFLOW, TAG_ENVIRONMENT, TAG_MANAGED].map(|key| filter(key).build());
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     let request = aws.tagging.get_resources().set_tag_filters(Some(filters.into()));
     let mut pages = request.into_paginator().send();
     while let Some(page) = pages.next().await {
         let page = page.map_err(failed("tag:GetResources", "*"))?;
-        let arns = page.resource_tag_mapping_list().iter().filter_map(|one| one.resource_arn());
-        found.extend(arns.filter_map(id_of_arn));
+        for one in page.resource_tag_mapping_list.unwrap_or_default() {
+            let tags = one.tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value));
+            found.extend(one.resource_arn.map(|arn| (arn, own_tags(tags))));
+        }
     }
     Ok(found)
 }
@@ -283,9 +358,14 @@ async fn notifications(
             found.problems.push(Problem::new(place, "there is no such bucket", remedy));
             continue;
         }
-        let (ours, foreign) = bucket_notification::observe(aws, owner, bucket).await?;
-        found.resources.extend(ours);
-        found.foreign.extend(foreign);
+        let entries = desired.iter().find_map(|resource| match &resource.properties {
+            Properties::BucketNotification(entries) if entries.bucket == *bucket => Some(entries),
+            _ => None,
+        });
+        let told = bucket_notification::observe(aws, owner, bucket, entries).await?;
+        found.resources.extend(told.ours);
+        found.foreign.extend(told.foreign);
+        found.problems.extend(told.problems);
     }
     Ok(found)
 }

@@ -4,7 +4,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::resource::{Foreign, Kind, Properties, ResourceId};
+use crate::record::RecordSeen;
+use crate::resource::{Foreign, Kind, Owner, Properties, ResourceId};
+use crate::statements;
 
 /// What will be done, to what, where; and what will not be touched.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +29,10 @@ pub struct Plan {
     pub foreign: Vec<Foreign>,
     /// What a person should know.
     pub notes: Vec<Note>,
+    /// All that there should be once it is done.
+    pub(crate) wanted: Vec<Properties>,
+    /// The last apply's record, as it was when this was made.
+    pub(crate) record: RecordSeen,
 }
 
 /// One thing that will be done.
@@ -46,6 +52,8 @@ pub struct Step {
     pub observed: Option<Properties>,
     /// Whether a deletion takes with it the data that is there.
     pub with_data: bool,
+    /// Whether it takes over what was not ours: then the tags come first.
+    pub adopts: bool,
     /// Which steps must have been done before.
     pub after: Vec<ResourceId>,
 }
@@ -99,6 +107,17 @@ pub struct Change {
     pub to: Value,
 }
 
+impl Change {
+    pub(crate) fn to_json(&self) -> Value {
+        let last = self.field.rsplit('.').next().unwrap_or_default();
+        if !statements::FIELDS.contains(&last) {
+            return json!(self);
+        }
+        let (removed, added) = statements::difference(&self.from, &self.to);
+        json!({"field": self.field, "removed": removed, "added": added})
+    }
+}
+
 /// Something of ours that stays although nothing asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
@@ -118,10 +137,35 @@ pub struct Note {
 }
 
 impl Plan {
+    /// A plan for this workflow and place, with nothing in it.
+    #[must_use]
+    pub(crate) fn empty(owner: &Owner) -> Self {
+        Self {
+            account: owner.place.account.clone(),
+            region: owner.place.region.clone(),
+            workflow: owner.deployment.workflow.clone(),
+            environment: owner.deployment.environment.clone(),
+            steps: Vec::new(),
+            unchanged: Vec::new(),
+            kept: Vec::new(),
+            foreign: Vec::new(),
+            notes: Vec::new(),
+            wanted: Vec::new(),
+            record: RecordSeen::default(),
+        }
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Whether there is nothing to do, and the last apply left nothing unfinished: an
+    /// apply of any other plan, even of one without steps, has something to write down.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_empty() && (self.record.is_whole || self.wanted.is_empty())
     }
 
     /// How many steps do this.
@@ -135,7 +179,8 @@ impl Plan {
         self.unchanged.iter().any(|id| id.kind == kind)
     }
 
-    /// The form for programs. It has the changes, without what they are part of.
+    /// The form for programs. It has the changes, without what they are part of; of a
+    /// policy the statements that go and come. Values of environment variables are not in it.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let id = |id: &ResourceId| json!({"kind": id.kind, "name": id.name});
@@ -144,9 +189,10 @@ impl Plan {
                 "action": step.action,
                 "kind": step.id.kind,
                 "name": step.id.name,
-                "changes": step.changes,
+                "changes": step.changes.iter().map(Change::to_json).collect::<Vec<_>>(),
                 "reason": step.reason,
                 "with_data": step.with_data,
+                "adopts": step.adopts,
             })
         });
         let kept = self

@@ -1,6 +1,6 @@
 //! The whole way, for those who only want to plan, apply, destroy or look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use aws_config::SdkConfig;
@@ -8,28 +8,35 @@ use bellwire_schema::Deployment;
 use bellwire_schema::workflow::Workflow;
 
 use crate::apply::{Applied, ApplyError, Executor, Progress};
-use crate::aws::{Aws, PlaceError, check_place, place_of};
+use crate::aws::{Aws, PlaceError, check_place, place_with};
+use crate::calls::Calls;
 use crate::check::check;
 use crate::desired::desired;
 use crate::diff::{destruction, diff};
+use crate::drift::{Drift, drift};
 use crate::error::CallError;
 use crate::foreign;
 use crate::gather;
 use crate::guards;
 use crate::inputs::{Code, Inputs};
 use crate::kind::queue;
-use crate::observe::{Observation, observe};
+use crate::observe::{Look, Observation, observe};
 use crate::outputs::{Outputs, outputs};
 use crate::plan::Plan;
-use crate::problem::Problems;
-use crate::resource::{Kind, Observed, Owner};
+use crate::problem::{Problem, Problems};
+use crate::prove::{self, Proof, Trial};
+use crate::record;
+use crate::resource::{Kind, Observed, Owner, Resource};
+use crate::rollback::{self, Rollback, RollbackError};
 
 /// Provisions one workflow in one place.
 #[derive(Debug)]
 pub struct Provisioner {
     aws: Aws,
+    calls: Calls,
     owner: Owner,
     workflow: Workflow,
+    adopt: BTreeSet<String>,
 }
 
 /// Why there is no plan.
@@ -41,6 +48,23 @@ pub enum ProvisionError {
     /// Something has to be mended first.
     #[error(transparent)]
     Problems(#[from] Problems),
+    /// AWS could not be asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Why it is not known what was changed by hand.
+#[derive(Debug, thiserror::Error)]
+pub enum DriftError {
+    /// No apply is recorded.
+    #[error("no apply of this workflow is recorded here; bellwire apply records one")]
+    NothingApplied,
+    /// The last apply was interrupted, or some of its steps failed.
+    #[error("the last apply was not finished ({holder}); apply again, and look then")]
+    Unfinished {
+        /// Whose it was.
+        holder: String,
+    },
     /// AWS could not be asked.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -58,10 +82,26 @@ impl Provisioner {
         workflow: Workflow,
         environment: Option<&str>,
     ) -> Result<Self, ProvisionError> {
-        let place = place_of(config).await?;
+        let calls = Calls::default();
+        let place = place_with(config, &calls).await?;
         check_place(&workflow, &place)?;
         let deployment = Deployment::new(&workflow.name, environment);
-        Ok(Self { aws: Aws::new(config), owner: Owner { deployment, place }, workflow })
+        let aws = Aws::new(config, &calls);
+        let owner = Owner { deployment, place };
+        Ok(Self { aws, calls, owner, workflow, adopt: BTreeSet::new() })
+    }
+
+    /// The same, which takes over the resources of these names where they have a name of
+    /// ours and not our tags, and refuses all others.
+    #[must_use]
+    pub fn adopting(self, names: &[String]) -> Self {
+        Self { adopt: names.iter().cloned().collect(), ..self }
+    }
+
+    /// What is called, from now on or so far.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// What decides what is ours.
@@ -84,7 +124,9 @@ impl Provisioner {
         check(&self.owner, &self.workflow, inputs)?;
         Problems::none_of(foreign::check(&self.aws, &self.owner, &self.workflow).await?)?;
         let desired = desired(&self.owner, &self.workflow, inputs);
-        let observation = observe(&self.aws, &self.owner, &desired).await?;
+        Problems::none_of(self.unknown_adoptions(&desired))?;
+        let look = Look { adopt: &self.adopt, is_data_of_wanted_told: false };
+        let observation = observe(&self.aws, &self.owner, &desired, look).await?;
         let mut plan = diff(&self.owner, &desired, &observation)?;
         plan.notes.extend(gather::notes(&self.owner, &self.workflow));
         plan.notes.extend(guards::notes(&self.owner, &self.workflow));
@@ -120,6 +162,57 @@ impl Provisioner {
         Executor { aws, owner, code, holder, progress, stop }.execute(plan).await
     }
 
+    /// What was changed by hand since the last apply. It takes no artifacts.
+    ///
+    /// # Errors
+    /// Where no apply is recorded, or the last one was not done whole; or the call that
+    /// failed.
+    pub async fn drift(&self) -> Result<Drift, DriftError> {
+        let record = record::read(&self.aws, &self.owner.deployment.ledger_table()).await?;
+        let record = record.ok_or(DriftError::NothingApplied)?;
+        if !record.seen.is_whole {
+            return Err(DriftError::Unfinished { holder: record.holder });
+        }
+        let observation = self.observe().await?;
+        Ok(drift(&self.owner, &record, &observation))
+    }
+
+    /// What a rollback would do: to the versions before the last apply; or, where functions
+    /// are named, of each to the version before the one that serves.
+    ///
+    /// # Errors
+    /// Where there is nothing to go back to, or the call that failed.
+    pub async fn plan_rollback(&self, functions: &[String]) -> Result<Rollback, RollbackError> {
+        rollback::plan(&self.aws, &self.owner, functions).await
+    }
+
+    /// Moves the aliases back.
+    ///
+    /// # Errors
+    /// When an apply is under way, or the call that failed.
+    pub async fn roll_back(&self, rollback: &Rollback, holder: &str) -> Result<(), RollbackError> {
+        rollback::execute(&self.aws, &self.owner, rollback, holder).await
+    }
+
+    /// Whether an event gets through what a plan has made.
+    ///
+    /// # Errors
+    /// The call that failed.
+    pub async fn prove(&self, plan: &Plan, trial: &Trial) -> Result<Proof, CallError> {
+        prove::prove(&self.aws, &self.owner, &self.workflow, plan, trial).await
+    }
+
+    /// Names that were asked to be taken over, and that nothing of the workflow has.
+    fn unknown_adoptions(&self, desired: &[Resource]) -> Vec<Problem> {
+        let names: BTreeSet<String> = desired.iter().map(|resource| resource.id().name).collect();
+        let unknown = self.adopt.difference(&names).map(|name| {
+            let cause = "nothing of this workflow has that name";
+            let remedy = "write it as the problem did that asked for it";
+            Problem::new(format!("--adopt {name}"), cause, remedy)
+        });
+        unknown.collect()
+    }
+
     /// What is deployed; nothing in it where nothing is.
     ///
     /// # Errors
@@ -140,6 +233,7 @@ impl Provisioner {
     /// is needed.
     async fn observe(&self) -> Result<Observation, CallError> {
         let names = desired(&self.owner, &self.workflow, &Inputs::default());
-        observe(&self.aws, &self.owner, &names).await
+        let look = Look { adopt: &BTreeSet::new(), is_data_of_wanted_told: true };
+        observe(&self.aws, &self.owner, &names, look).await
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! It is never narrower than the triggers. Wanted are the events that a trigger
 //! starts on, and the completions of the runs it starts, which close their
-//! ledger rows. A key is pushed only where everything wanted pins it, with
+//! ledger rows; and the probe, by which a deploy sees that anything gets through at
+//! all. A key is pushed only where everything wanted pins it, with
 //! conditions that mean the same on a body's text and on an attribute's.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,9 @@ use bellwire_schema::filter::{FilterPolicy, Scope};
 use bellwire_schema::workflow::{Source, SourceKind, Subscriber, Trigger, Via, Workflow};
 use bellwire_schema::{EventType, StageVerb};
 use serde_json::{Map, Value, json};
+
+/// The key of an event's type, in the envelope and among the attributes.
+const TYPE: &str = "type";
 
 /// Keys of the envelope, beside `type`, that are SNS attributes of the same text.
 const PUSHED: [&str; 3] = ["dataset", "source", "stage"];
@@ -36,7 +40,7 @@ struct Wanted {
 /// # fn shown(workflow: &bellwire_schema::workflow::Workflow) {
 /// let (policy, scope) = handler_filter(workflow);
 /// assert_eq!(scope, Scope::Attributes);
-/// assert!(policy["type"].is_array());
+/// assert!(policy["type"].is_array() || policy["$or"].is_array());
 /// # }
 /// ```
 #[must_use]
@@ -45,11 +49,8 @@ pub fn handler_filter(workflow: &Workflow) -> (Value, Scope) {
     let types: BTreeSet<&String> = wanted.iter().flat_map(|wanted| &wanted.types).collect();
     let notifications = notifications_wanted(workflow);
     let scope = if notifications.is_some() { Scope::Body } else { Scope::Attributes };
-    let whole = |events: &Map<String, Value>| match &notifications {
-        Some(notifications) => json!({"$or": [events, notifications]}),
-        None => Value::Object(events.clone()),
-    };
-    let mut events = Map::from_iter([("type".to_owned(), json!(types))]);
+    let whole = |events: &Map<String, Value>| with_probe(events, notifications.as_ref());
+    let mut events = Map::from_iter([(TYPE.to_owned(), json!(types))]);
     for key in PUSHED {
         let Some(conditions) = union_of_pins(&wanted, key) else {
             continue;
@@ -60,6 +61,25 @@ pub fn handler_filter(workflow: &Workflow) -> (Value, Scope) {
         }
     }
     (whole(&events), scope)
+}
+
+/// The whole policy: the events, the probe, of which no key is pinned but its type, and
+/// what S3 itself tells.
+fn with_probe(events: &Map<String, Value>, notifications: Option<&Value>) -> Value {
+    let probe = json!(EventType::probe().as_str());
+    let mut events = events.clone();
+    let mut others = Vec::new();
+    let is_type_alone = events.len() == 1;
+    match events.get_mut(TYPE) {
+        Some(Value::Array(types)) if is_type_alone => types.push(probe),
+        _ => others.push(json!({TYPE: [probe]})),
+    }
+    others.extend(notifications.cloned());
+    if others.is_empty() {
+        return Value::Object(events);
+    }
+    others.insert(0, Value::Object(events));
+    json!({"$or": others})
 }
 
 /// The notifications that S3 itself sends to the topic, by their buckets; `None` where
@@ -73,14 +93,19 @@ fn notifications_wanted(workflow: &Workflow) -> Option<Value> {
     (!buckets.is_empty()).then(|| json!({"Records": {"s3": {"bucket": {"name": buckets}}}}))
 }
 
-/// The filter policy of another subscriber; `null`: everything.
+/// The filter policy of another subscriber, and its scope: what it names, or everything but
+/// probes. What S3 itself tells the topic has no attribute to look at, and no type.
 #[must_use]
-pub fn subscriber_filter(subscriber: &Subscriber) -> Value {
-    if subscriber.on.is_empty() {
-        return Value::Null;
+pub fn subscriber_filter(workflow: &Workflow, subscriber: &Subscriber) -> (Value, Scope) {
+    if !subscriber.on.is_empty() {
+        let types: BTreeSet<&str> = subscriber.on.iter().map(EventType::as_str).collect();
+        return (json!({TYPE: types}), Scope::Attributes);
     }
-    let types: BTreeSet<&str> = subscriber.on.iter().map(EventType::as_str).collect();
-    json!({"type": types})
+    let other = json!({TYPE: [{"anything-but": [EventType::probe().as_str()]}]});
+    match notifications_wanted(workflow) {
+        Some(_) => (json!({"$or": [{TYPE: [{"exists": false}]}, other]}), Scope::Body),
+        None => (other, Scope::Attributes),
+    }
 }
 
 fn wanted_by(trigger: &Trigger) -> Vec<Wanted> {
@@ -297,6 +322,55 @@ mod tests {
         }
     }
 
+    fn probe() -> (Value, BTreeMap<String, AttributeValue>) {
+        let texts = [("type", "ml.bellwire.probe.v1"), ("source", "/bellwire/prove")];
+        let text =
+            |(key, value): (&str, &str)| (key.to_owned(), AttributeValue::String(value.to_owned()));
+        (json!({"type": texts[0].1, "source": texts[1].1}), texts.map(text).into())
+    }
+
+    proptest! {
+        #[test]
+        fn a_probe_passes_whatever_triggers_want(
+            triggers in prop::collection::vec(any_trigger(), 1..5),
+        ) {
+            let (body, attributes) = probe();
+            let workflow = Workflow { triggers, ..workflow() };
+            let (policy, scope) = handler_filter(&workflow);
+            prop_assert!(parsed(&policy, scope).matches_attributes(&attributes), "{policy}");
+            let (policy, scope) = handler_filter(&straight(workflow));
+            prop_assert!(parsed(&policy, scope).matches_body(&body), "{policy}");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_all_that_a_subscriber_of_everything_does_not_hear() {
+        let subscriber = |on: &[&str]| Subscriber {
+            name: "all".to_owned(),
+            protocol: bellwire_schema::workflow::Protocol::Email,
+            endpoint: "a@example.com".to_owned(),
+            on: on.iter().map(|name| name.parse().unwrap()).collect(),
+        };
+        let (body, attributes) = probe();
+        let straight = straight(workflow());
+        for on in [&[][..], &["training.failed"]] {
+            let (policy, scope) = subscriber_filter(&workflow(), &subscriber(on));
+            let policy = parsed(&policy, scope);
+            assert!(!policy.matches_attributes(&attributes), "{}", policy.to_json());
+        }
+        let (policy, scope) = subscriber_filter(&workflow(), &subscriber(&[]));
+        let text = AttributeValue::String("ml.data.arrived.v1".to_owned());
+        let arrived = BTreeMap::from([("type".to_owned(), text)]);
+        assert!(parsed(&policy, scope).matches_attributes(&arrived));
+        let (policy, scope) = subscriber_filter(&straight, &subscriber(&[]));
+        let policy = parsed(&policy, scope);
+        assert!(policy.check_limits().is_empty());
+        assert!(!policy.matches_body(&body), "{}", policy.to_json());
+        assert!(policy.matches_body(&json!({"type": "ml.data.arrived.v1"})));
+        let notification = json!({"Records": [{"eventSource": "aws:s3"}]});
+        assert!(policy.matches_body(&notification), "as S3 itself tells it");
+    }
+
     /// The same, but that S3 tells the topic itself.
     fn straight(mut workflow: Workflow) -> Workflow {
         for source in &mut workflow.sources {
@@ -333,8 +407,11 @@ mod tests {
         };
         let open = trigger("t", "t.asl.json");
         let filter_of = |triggers| handler_filter(&Workflow { triggers, ..workflow() }).0;
-        assert_eq!(filter_of(vec![pinned("a"), pinned("b")])["dataset"], json!(["a", "b"]));
-        assert_eq!(filter_of(vec![pinned("a"), open])["dataset"], Value::Null);
+        let both = filter_of(vec![pinned("a"), pinned("b")]);
+        assert_eq!(both["$or"][0]["dataset"], json!(["a", "b"]));
+        assert_eq!(both["$or"][1], json!({"type": ["ml.bellwire.probe.v1"]}));
+        let one = filter_of(vec![pinned("a"), open]);
+        assert_eq!((&one["$or"], &one["dataset"]), (&Value::Null, &Value::Null));
     }
 
     #[test]

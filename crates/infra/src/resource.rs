@@ -156,6 +156,12 @@ impl Kind {
         }
     }
 
+    /// Whether it may hold data, which no apply deletes.
+    #[must_use]
+    pub const fn may_hold_data(self) -> bool {
+        matches!(self, Self::Bucket | Self::Queue | Self::Table)
+    }
+
     /// Whether it ends with the function it hangs on.
     #[must_use]
     pub const fn is_part_of_function(self) -> bool {
@@ -278,6 +284,47 @@ impl Properties {
                 ResourceId::new(Kind::Subscription, subscription.display_name())
             }
         }
+    }
+
+    /// Its tags; `None` for what takes none.
+    #[must_use]
+    pub fn tags(&self) -> Option<&Tags> {
+        match self {
+            Self::Topic(topic) => Some(&topic.tags),
+            Self::Queue(queue) => Some(&queue.tags),
+            Self::Bucket(bucket) => Some(&bucket.tags),
+            Self::Table(table) => Some(&table.tags),
+            Self::LogGroup(group) => Some(&group.tags),
+            Self::Role(role) => Some(&role.tags),
+            Self::Function(function) => Some(&function.tags),
+            Self::StateMachine(machine) => Some(&machine.tags),
+            Self::Rule(rule) => Some(&rule.tags),
+            Self::BucketNotification(_)
+            | Self::Alias(_)
+            | Self::InvokeConfig(_)
+            | Self::Permission(_)
+            | Self::EventSourceMapping(_)
+            | Self::Subscription(_) => None,
+        }
+    }
+
+    /// The same with other tags, where it takes any.
+    #[must_use]
+    pub(crate) fn with_tags(mut self, tags: &Tags) -> Self {
+        let own = match &mut self {
+            Self::Topic(topic) => &mut topic.tags,
+            Self::Queue(queue) => &mut queue.tags,
+            Self::Bucket(bucket) => &mut bucket.tags,
+            Self::Table(table) => &mut table.tags,
+            Self::LogGroup(group) => &mut group.tags,
+            Self::Role(role) => &mut role.tags,
+            Self::Function(function) => &mut function.tags,
+            Self::StateMachine(machine) => &mut machine.tags,
+            Self::Rule(rule) => &mut rule.tags,
+            _ => return self,
+        };
+        own.clone_from(tags);
+        self
     }
 
     /// What is worth knowing of it, in a few words.

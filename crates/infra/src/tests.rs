@@ -52,6 +52,7 @@ fn executed(plan: &Plan, world: &Observation) -> Observation {
         resources: resources.into_values().collect(),
         foreign: world.foreign.clone(),
         problems: vec![],
+        record: world.record.clone(),
     }
 }
 

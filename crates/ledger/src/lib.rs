@@ -12,12 +12,15 @@
 //! Where a trigger gathers, the table holds its windows too: a row for each event
 //! that was gathered, a few gates through which they come, and a row for each
 //! window that was closed.
+//!
+//! A deploy that proves itself leaves a probe's row for an hour.
 
 mod definition;
 mod error;
 mod guard;
 mod guard_table;
 mod lease;
+mod probe;
 mod row;
 mod table;
 mod window;
@@ -29,6 +32,7 @@ pub use error::LedgerError;
 pub use guard::{GuardName, Held, SLOT_MARGIN};
 pub use guard_table::Release;
 pub use lease::CLOCK_SKEW_MAX_S;
+pub use probe::{PROBE_KEY_PREFIX, PROBE_VERSION_ATTRIBUTE, probe_key};
 pub use row::{Cause, End, Start, StartRow, State, TargetDetails};
 pub use table::{
     BY_DAY_INDEX, BY_DUE_INDEX, BY_RUN_INDEX, ClaimOutcome, DAY_SHARDS, DUE_SHARDS, Ledger,

@@ -133,7 +133,21 @@ impl EventType {
         Self("ml.data.removed.v1".to_owned())
     }
 
-    /// Every type that Bellwire itself defines.
+    /// What a deploy sends to see whether an event gets through: the handler writes it
+    /// into the ledger, no trigger starts on it and no subscriber hears of it.
+    #[must_use]
+    pub fn probe() -> Self {
+        Self("ml.bellwire.probe.v1".to_owned())
+    }
+
+    /// Whether it is one of Bellwire's own affairs, `ml.bellwire.…`, which no workflow
+    /// file may name.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with("ml.bellwire.")
+    }
+
+    /// Every type that Bellwire itself defines, and that a workflow file may name.
     #[must_use]
     pub fn known() -> Vec<Self> {
         let stages =

@@ -98,3 +98,7 @@ pub const STARTS_PER_DAY_DEFAULT: u32 = 1_000;
 /// Expected duration of a run where a trigger sets none, in seconds. Past it
 /// the sweep asks for the run's state.
 pub const EXPECTED_DURATION_S_DEFAULT: u64 = 3_600;
+
+/// The longest name of a probe, in characters: a bound of our own on what the ledger's key
+/// is made of.
+pub const PROBE_NAME_CHARS_MAX: usize = 100;

@@ -2,6 +2,7 @@
 //! against peers that do the same work in the same run.
 
 mod handler;
+mod infra;
 mod ingest;
 mod peer;
 mod publisher;
@@ -15,6 +16,7 @@ use clap::{Args, Subcommand};
 
 use crate::build::BuildError;
 use crate::figures::FiguresError;
+use crate::local::LocalError;
 use crate::process::ProcessError;
 use crate::project::ProjectError;
 
@@ -29,6 +31,8 @@ pub(crate) struct BenchCommand {
 enum What {
     /// The handler's function, against an empty one, its bare calls, and Python
     Handler(handler::HandlerBench),
+    /// The deploy: its calls, its time, and applies that are killed at a random call
+    Infra(infra::InfraBench),
     /// The way in over HTTP with its fsync, against one fsync per event
     Ingest(ingest::IngestBench),
     /// The way from the ingest queue to the topic, against a bare SDK loop and boto3
@@ -41,6 +45,9 @@ pub(crate) enum BenchError {
     /// What is measured could not be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The local cloud could not be set up, started or ended.
+    #[error(transparent)]
+    Local(#[from] LocalError),
     /// boto3 could not be had.
     #[error(transparent)]
     SetUp(#[from] SetupError),
@@ -91,6 +98,7 @@ impl BenchCommand {
     pub(crate) fn run(&self) -> Result<ExitCode, BenchError> {
         match &self.what {
             What::Handler(handler) => handler.run(),
+            What::Infra(infra) => infra.run(),
             What::Ingest(ingest) => ingest.run(),
             What::Publisher(publisher) => publisher.run(),
         }

@@ -30,6 +30,7 @@ use crate::local::{self, LocalError};
 use crate::process::ProcessError;
 use crate::project::{Project, ProjectError};
 use crate::steps::{Steps, shown_duration};
+pub(crate) use bellwire::without_own_settings;
 use bellwire::{Bellwire, BellwireError, Outputs};
 use follow::FollowError;
 use local_aws::{LocalAws, LocalAwsError};

@@ -80,6 +80,26 @@ impl World {
         error
     }
 
+    /// As somebody does in the console.
+    fn change_retention(&self, function: &str, days: i32) {
+        let (endpoint, region) = (self.cloud.endpoint_url(), self.cloud.region());
+        let group = format!("/aws/lambda/{function}");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+                .endpoint_url(endpoint)
+                .region(aws_config::Region::new(region))
+                .credentials_provider(aws_sdk_sts::config::Credentials::new(
+                    "test", "test", None, None, "test",
+                ))
+                .load()
+                .await;
+            let logs = aws_sdk_cloudwatchlogs::Client::new(&config);
+            let put = logs.put_retention_policy().log_group_name(group).retention_in_days(days);
+            put.send().await.expect("put");
+        });
+    }
+
     fn json(&self, arguments: &[&str]) -> Value {
         let text = self.succeed(arguments);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -184,4 +204,68 @@ fn no_credentials_no_region_and_no_answer_are_told_apart() {
     command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
     let error = error_of(&mut command);
     assert!(error.contains("did not answer"), "{error}");
+}
+
+#[test]
+fn a_saved_plan_is_applied_as_it_was_shown_or_not_at_all() {
+    let world = World::new("saved");
+    world.succeed(&["plan", "--out", "first.plan"]);
+    let applied = world.succeed(&["apply", "first.plan", "--timings"]);
+    assert!(applied.contains("Applied: "), "{applied}");
+    assert!(
+        applied.contains("timings  plan") && applied.contains("all of them reads"),
+        "{applied}"
+    );
+    assert!(applied.contains("times the longest chain of calls"), "{applied}");
+
+    let again = world.fail(&["apply", "first.plan"], 1);
+    assert!(again.contains("the world has moved since this was planned"), "{again}");
+    assert!(world.fail(&["apply", "no.plan"], 1).contains("is no plan that was saved"));
+    let elsewhere = world.fail(&["--env", "prod", "apply", "first.plan"], 1);
+    assert!(elsewhere.contains("environment none"), "{elsewhere}");
+    world.fail(&["apply", "first.plan", "--adopt", "tiny-dead"], 64);
+
+    // A plan of nothing to do is in order, and says so.
+    world.succeed(&["plan", "--out", "second.plan"]);
+    assert!(world.succeed(&["apply", "second.plan"]).contains("Nothing to do"));
+    let timings = world.json(&["--json", "plan", "--timings"]);
+    assert_eq!(timings["timings"]["writes"], 0);
+    assert!(timings["timings"]["calls"].as_u64().is_some_and(|calls| calls > 20), "{timings}");
+}
+
+#[test]
+fn drift_fails_a_job_without_any_artifact_and_a_rollback_needs_something_to_go_back_to() {
+    let world = World::new("drift");
+    assert!(world.fail(&["plan", "--drift"], 1).contains("bellwire apply records one"));
+    assert!(world.fail(&["rollback", "--yes"], 1).contains("nothing to go back to"));
+    world.succeed(&["apply", "--yes"]);
+    std::fs::remove_file(world.folder.join("handler.zip")).expect("removed");
+    let none = world.succeed(&["plan", "--drift"]);
+    assert!(none.contains("Nothing was changed by hand."), "{none}");
+    assert!(world.fail(&["rollback", "--yes"], 1).contains("--function NAME"));
+    assert!(world.fail(&["rollback", "--function", "nobody"], 1).contains("known: publisher"));
+
+    world.change_retention("tiny-handler", 1);
+    let output = world.run(&["plan", "--drift"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("retention_days: 30 -> 1"), "{text}");
+    let json =
+        String::from_utf8_lossy(&world.run(&["--json", "plan", "--drift"]).stdout).into_owned();
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["drift"][0]["became"], "changed");
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask() {
+    let world = World::new("colour");
+    let plan = |variables: &[(&str, &str)]| {
+        let mut command = world.command(&["plan"]);
+        command.envs(variables.iter().copied());
+        let output = command.output().expect("the command runs");
+        String::from_utf8_lossy(&output.stdout).contains('\x1b')
+    };
+    assert!(!plan(&[]), "no terminal");
+    assert!(plan(&[("CLICOLOR_FORCE", "1")]));
+    assert!(!plan(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
 }

@@ -88,7 +88,7 @@ fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscription> {
             Protocol::Sqs => "sqs",
             Protocol::Lambda => "lambda",
         };
-        let filter = (pushdown::subscriber_filter(subscriber), Scope::Attributes);
+        let filter = pushdown::subscriber_filter(workflow, subscriber);
         subscription(protocol, subscriber.endpoint.clone(), filter)
     });
     [handler].into_iter().chain(others).collect()

@@ -73,7 +73,7 @@ pub(crate) async fn create(aws: &Aws, alias: &Alias) -> Result<(), CallError> {
     let created = create.function_version(&version).send().await;
     match created.map_err(failed("lambda:CreateAlias", alias.display_name())) {
         Err(error) if error.is_code(&["ResourceConflictException"]) => {
-            point_to(aws, alias, &version).await
+            point_to(aws, &alias.function, &alias.alias, &version).await
         }
         Err(error) => Err(error),
         Ok(_) => Ok(()),
@@ -82,14 +82,65 @@ pub(crate) async fn create(aws: &Aws, alias: &Alias) -> Result<(), CallError> {
 
 pub(crate) async fn update(aws: &Aws, alias: &Alias) -> Result<(), CallError> {
     let version = publish(aws, alias).await?;
-    point_to(aws, alias, &version).await
+    point_to(aws, &alias.function, &alias.alias, &version).await
 }
 
-async fn point_to(aws: &Aws, alias: &Alias, version: &str) -> Result<(), CallError> {
-    let update = aws.lambda.update_alias().function_name(&alias.function).name(&alias.alias);
+/// Makes an alias serve a version that there is.
+pub(crate) async fn point_to(
+    aws: &Aws,
+    function: &str,
+    alias: &str,
+    version: &str,
+) -> Result<(), CallError> {
+    let update = aws.lambda.update_alias().function_name(function).name(alias);
     let updated = update.function_version(version).send().await;
-    updated.map_err(failed("lambda:UpdateAlias", alias.display_name()))?;
+    updated.map_err(failed("lambda:UpdateAlias", format!("{function}:{alias}")))?;
     Ok(())
+}
+
+/// The version that an alias points to.
+pub(crate) async fn version_of(
+    aws: &Aws,
+    function: &str,
+    alias: &str,
+) -> Result<Option<String>, CallError> {
+    let found = aws.lambda.get_alias().function_name(function).name(alias).send().await;
+    let found = found.map_err(failed("lambda:GetAlias", format!("{function}:{alias}")));
+    Ok(absent_is_none(found)?.and_then(|found| found.function_version))
+}
+
+/// What an alias would be that pointed to a version; `None` where that is gone.
+pub(crate) async fn serving(
+    aws: &Aws,
+    function: &str,
+    alias: &str,
+    version: &str,
+) -> Result<Option<Alias>, CallError> {
+    let found = aws.lambda.get_function_configuration().function_name(function).qualifier(version);
+    let found = found.send().await.map_err(failed("lambda:GetFunctionConfiguration", function));
+    Ok(absent_is_none(found)?.map(|configuration| Alias {
+        function: function.to_owned(),
+        alias: alias.to_owned(),
+        serves: release_of!(&configuration),
+    }))
+}
+
+/// The newest version that is older than this one.
+pub(crate) async fn version_before(
+    aws: &Aws,
+    function: &str,
+    version: &str,
+) -> Result<Option<String>, CallError> {
+    let present: u64 = version.parse().unwrap_or(0);
+    let mut before: Option<u64> = None;
+    let listed = aws.lambda.list_versions_by_function().function_name(function);
+    let mut pages = listed.into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(failed("lambda:ListVersionsByFunction", function))?;
+        let numbers = page.versions().iter().filter_map(|one| one.version()?.parse().ok());
+        before = before.max(numbers.filter(|number| *number < present).max());
+    }
+    Ok(before.map(|number| number.to_string()))
 }
 
 pub(crate) async fn delete(aws: &Aws, alias: &Alias) -> Result<(), CallError> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::aws::Aws;
 use crate::error::{CallError, absent_is_done, absent_is_none, failed};
 use crate::policy;
-use crate::resource::{Observed, Owner, Properties, Tags, own_tags};
+use crate::resource::{Kind, Observed, Owner, Properties, ResourceId, Tags, own_tags};
 
 /// The one region whose name S3 does not take as a location.
 const REGION_WITHOUT_LOCATION: &str = "us-east-1";
@@ -66,7 +66,10 @@ pub(crate) async fn observe(
     if !exists(aws, name).await? {
         return Ok(None);
     }
-    let tags = tags_of(aws, name).await?;
+    let tags = match aws.known.tags_of(&owner.place.bucket_arn(name)) {
+        Some(tags) => tags,
+        None => tags_of(aws, name).await?,
+    };
     let owned = owner.owns(&tags);
     let block = aws.s3.get_public_access_block().bucket(name).send().await;
     let block = absent_is_none(block.map_err(failed("s3:GetBucketPublicAccessBlock", name)))?;
@@ -76,8 +79,8 @@ pub(crate) async fn observe(
     let document = aws.s3.get_bucket_policy().bucket(name).send().await;
     let document = absent_is_none(document.map_err(failed("s3:GetBucketPolicy", name)))?;
     let document = document.and_then(|found| found.policy);
-    let data =
-        if owned && has_objects(aws, name).await? { Some("objects".to_owned()) } else { None };
+    let is_asked = owned && aws.known.data_matters(&ResourceId::new(Kind::Bucket, name));
+    let data = (is_asked && has_objects(aws, name).await?).then(|| "objects".to_owned());
     let bucket = Bucket {
         name: name.to_owned(),
         region: owner.place.region.clone(),

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aws::Aws;
 use crate::error::{CallError, absent_is_none, failed};
+use crate::problem::Problem;
 use crate::resource::{Foreign, Kind, Observed, Owner, Properties, ResourceId};
 use crate::wait::{Patience, retry};
 
@@ -59,6 +60,24 @@ impl Entry {
         format!("{pattern} -> {destination}")
     }
 
+    /// Whether both would be told of one event of one object.
+    fn overlaps(&self, other: &Self) -> bool {
+        let either = |one: &str, other: &str, begins: fn(&str, &str) -> bool| {
+            begins(one, other) || begins(other, one)
+        };
+        // `s3:ObjectCreated:*` is every event that begins so.
+        let family = |event: &str| event.trim_end_matches('*').to_owned();
+        let events = self.events.iter().any(|event| {
+            let others = other.events.iter();
+            others
+                .map(|other| family(other))
+                .any(|other| either(&family(event), &other, |text, start| text.starts_with(start)))
+        });
+        events
+            && either(&self.prefix, &other.prefix, |text, start| text.starts_with(start))
+            && either(&self.suffix, &other.suffix, |text, end| text.ends_with(end))
+    }
+
     fn is_to_topic(&self) -> bool {
         self.destination_arn.split(':').nth(2) == Some("sns")
     }
@@ -93,6 +112,25 @@ impl Configuration {
             queues.chain(topics).chain(functions).chain(event_bridge).collect();
         names.sort();
         names
+    }
+
+    /// The entries that are not ours, each with its name.
+    fn foreign(&self, owner: &Owner) -> Vec<(String, Entry)> {
+        let named = |id: Option<&str>, entry: Entry| (id.unwrap_or("(no id)").to_owned(), entry);
+        let queues = self
+            .queues
+            .iter()
+            .filter(|queue| !is_our_queue(owner, queue))
+            .map(|one| named(one.id(), entry_of(one.queue_arn(), one.events(), one.filter())));
+        let topics = self
+            .topics
+            .iter()
+            .filter(|topic| !is_our_topic(owner, topic))
+            .map(|one| named(one.id(), entry_of(one.topic_arn(), one.events(), one.filter())));
+        let functions = self.functions.iter().map(|one| {
+            named(one.id(), entry_of(one.lambda_function_arn(), one.events(), one.filter()))
+        });
+        queues.chain(topics).chain(functions).collect()
     }
 
     /// Our entries, by their Ids.
@@ -167,24 +205,55 @@ async fn read(aws: &Aws, bucket: &str) -> Result<Option<Configuration>, CallErro
     }))
 }
 
-/// Our entries of a bucket, and the names of those that are not ours.
+/// What a bucket tells, and whom.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Our entries.
+    pub(crate) ours: Option<Observed>,
+    /// The names of those that are not ours.
+    pub(crate) foreign: Vec<Foreign>,
+    /// Entries that are wanted, and that S3 would refuse beside those that are not ours.
+    pub(crate) problems: Vec<Problem>,
+}
+
 pub(crate) async fn observe(
     aws: &Aws,
     owner: &Owner,
     bucket: &str,
-) -> Result<(Option<Observed>, Vec<Foreign>), CallError> {
+    wanted: Option<&BucketNotification>,
+) -> Result<Told, CallError> {
     let Some(configuration) = read(aws, bucket).await? else {
-        return Ok((None, Vec::new()));
+        return Ok(Told::default());
     };
     let within = ResourceId::new(Kind::BucketNotification, bucket);
     let foreign = configuration.foreign_names(owner).into_iter();
     let foreign = foreign.map(|name| Foreign { within: within.clone(), name }).collect();
+    let wanted = wanted.into_iter().flat_map(|wanted| wanted.entries.values());
+    let theirs = configuration.foreign(owner);
+    let problems = wanted.flat_map(|entry| overlaps(&within, entry, &theirs)).collect();
     let entries = configuration.ours(owner);
-    if entries.is_empty() {
-        return Ok((None, foreign));
-    }
     let notification = BucketNotification { bucket: bucket.to_owned(), entries };
-    Ok((Some(Observed::ours(Properties::BucketNotification(notification))), foreign))
+    let ours = (!notification.entries.is_empty())
+        .then(|| Observed::ours(Properties::BucketNotification(notification)));
+    Ok(Told { ours, foreign, problems })
+}
+
+/// What is wrong with an entry beside those of others. S3 refuses entries that would tell
+/// of one object's one event twice. Source: Amazon S3 user guide, "Configuring event
+/// notifications using object key name filtering".
+fn overlaps(within: &ResourceId, entry: &Entry, theirs: &[(String, Entry)]) -> Vec<Problem> {
+    let clashing = theirs.iter().filter(|(_, other)| entry.overlaps(other));
+    let problem = |(name, other): &(String, Entry)| {
+        let pattern = |entry: &Entry| format!("{}*{}", entry.prefix, entry.suffix);
+        let cause = format!(
+            "the entry for `{}` would overlap with {name}, for `{}`, which is not ours: S3 refuses the two together",
+            pattern(entry),
+            pattern(other)
+        );
+        let remedy = "give one of them a narrower prefix or suffix, or let the bucket tell EventBridge or a topic that both hear";
+        Problem::new(within.to_string(), cause, remedy)
+    };
+    clashing.map(problem).collect()
 }
 
 fn entry_of(
@@ -285,4 +354,33 @@ pub(crate) async fn delete(
     }
     let none = BucketNotification { bucket: ours.bucket.clone(), entries: BTreeMap::new() };
     put(aws, owner, &none).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(events: &str, prefix: &str, suffix: &str) -> Entry {
+        let text = str::to_owned;
+        let (events, prefix, suffix) = (vec![text(events)], text(prefix), text(suffix));
+        Entry { events, prefix, suffix, destination_arn: text("arn:aws:sqs:eu-west-1:1:etl") }
+    }
+
+    #[test]
+    fn entries_overlap_where_s3_would_tell_of_one_event_twice() {
+        let ours = entry("s3:ObjectCreated:*", "raw/", ".csv");
+        for (events, prefix, suffix, overlaps) in [
+            ("s3:ObjectCreated:*", "", "", true),
+            ("s3:ObjectCreated:Put", "raw/2026/", ".csv", true),
+            ("s3:ObjectCreated:Put", "r", "v", true),
+            ("s3:ObjectRemoved:*", "raw/", ".csv", false),
+            ("s3:ObjectCreated:*", "raw/", ".json", false),
+            ("s3:ObjectCreated:*", "models/", ".csv", false),
+            ("s3:ObjectCreated:*", "rawer/", "", false),
+        ] {
+            let theirs = entry(events, prefix, suffix);
+            assert_eq!(ours.overlaps(&theirs), overlaps, "{events} {prefix}*{suffix}");
+            assert_eq!(theirs.overlaps(&ours), overlaps, "{events} {prefix}*{suffix}");
+        }
+    }
 }

@@ -47,17 +47,27 @@ pub(crate) async fn observe(
     owner: &Owner,
     name: &str,
 ) -> Result<Option<Observed>, CallError> {
-    let found = list(aws, name).await?;
-    let Some((_, retention_days)) = found.into_iter().find(|(found, _)| found == name) else {
+    let found = match &aws.known.log_groups {
+        Some(known) if name.starts_with(&known.prefix) => known.retention_days.get(name).copied(),
+        _ => list(aws, name).await?.into_iter().find(|(found, _)| found == name).map(|one| one.1),
+    };
+    let Some(retention_days) = found else {
         return Ok(None);
     };
     let arn = owner.place.log_group_arn(name);
-    let tags = aws.logs.list_tags_for_resource().resource_arn(&arn).send().await;
-    let tags = tags.map_err(failed("logs:ListTagsForResource", &arn))?;
-    let tags = own_tags(tags.tags.unwrap_or_default());
+    let tags = match aws.known.tags_of(&arn) {
+        Some(tags) => tags,
+        None => tags_of(aws, &arn).await?,
+    };
     let owned = owner.owns(&tags);
     let group = LogGroup { name: name.to_owned(), arn, retention_days, tags };
     Ok(Some(Observed { owned, ..Observed::ours(Properties::LogGroup(group)) }))
+}
+
+async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
+    let tags = aws.logs.list_tags_for_resource().resource_arn(arn).send().await;
+    let tags = tags.map_err(failed("logs:ListTagsForResource", arn))?;
+    Ok(own_tags(tags.tags.unwrap_or_default()))
 }
 
 pub(crate) async fn create(aws: &Aws, group: &LogGroup) -> Result<(), CallError> {

@@ -118,9 +118,8 @@ pub(crate) async fn observe(
     owner: &Owner,
     name: &str,
 ) -> Result<Option<Observed>, CallError> {
-    let Some(url) = url_of(aws, name).await? else {
-        return Ok(None);
-    };
+    // SQS takes it in this form everywhere, whatever endpoint it is asked at.
+    let (url, arn) = (owner.place.queue_url(name), owner.place.queue_arn(name));
     let attributes = aws.sqs.get_queue_attributes().queue_url(&url);
     let attributes = attributes.attribute_names(Name::All).send().await;
     let Some(attributes) =
@@ -128,13 +127,20 @@ pub(crate) async fn observe(
     else {
         return Ok(None);
     };
-    let tags = aws.sqs.list_queue_tags().queue_url(&url).send().await;
-    let tags = own_tags(tags.map_err(failed("sqs:ListQueueTags", name))?.tags.unwrap_or_default());
+    let tags = match aws.known.tags_of(&arn) {
+        Some(tags) => tags,
+        None => tags_of(aws, name, &url).await?,
+    };
     let attributes = attributes.attributes.unwrap_or_default();
     let owned = owner.owns(&tags);
     let queue = queue_of(owner, name, &attributes, tags);
     let data = messages_in(&attributes).filter(|_| !queue.is_passing());
     Ok(Some(Observed { owned, data, ..Observed::ours(Properties::Queue(queue)) }))
+}
+
+async fn tags_of(aws: &Aws, name: &str, url: &str) -> Result<Tags, CallError> {
+    let tags = aws.sqs.list_queue_tags().queue_url(url).send().await;
+    Ok(own_tags(tags.map_err(failed("sqs:ListQueueTags", name))?.tags.unwrap_or_default()))
 }
 
 fn queue_of(owner: &Owner, name: &str, attributes: &HashMap<Name, String>, tags: Tags) -> Queue {

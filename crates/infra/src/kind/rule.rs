@@ -72,10 +72,10 @@ pub(crate) async fn observe(
         return Ok(None);
     };
     let arn = owner.place.rule_arn(name);
-    let tags = aws.events.list_tags_for_resource().resource_arn(&arn).send().await;
-    let tags = tags.map_err(failed("events:ListTagsForResource", &arn))?;
-    let tags = tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
-    let tags = own_tags(tags);
+    let tags = match aws.known.tags_of(&arn) {
+        Some(tags) => tags,
+        None => tags_of(aws, &arn).await?,
+    };
     let owned = owner.owns(&tags);
     let rule = Rule {
         name: name.to_owned(),
@@ -88,6 +88,12 @@ pub(crate) async fn observe(
         tags,
     };
     Ok(Some(Observed { owned, ..Observed::ours(Properties::Rule(rule)) }))
+}
+
+async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
+    let tags = aws.events.list_tags_for_resource().resource_arn(arn).send().await;
+    let tags = tags.map_err(failed("events:ListTagsForResource", arn))?;
+    Ok(own_tags(tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()))))
 }
 
 async fn targets_of(aws: &Aws, name: &str) -> Result<BTreeMap<String, Target>, CallError> {

@@ -71,12 +71,10 @@ pub(crate) async fn observe(
     else {
         return Ok(None);
     };
-    let tags = aws.sfn.list_tags_for_resource().resource_arn(&arn).send().await;
-    let tags = tags.map_err(failed("states:ListTagsForResource", &arn))?;
-    let tags = tags.tags().iter().filter_map(|tag| {
-        Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))
-    });
-    let tags = own_tags(tags);
+    let tags = match aws.known.tags_of(&arn) {
+        Some(tags) => tags,
+        None => tags_of(aws, &arn).await?,
+    };
     let owned = owner.owns(&tags);
     let machine = StateMachine {
         name: name.to_owned(),
@@ -86,6 +84,15 @@ pub(crate) async fn observe(
         tags,
     };
     Ok(Some(Observed { owned, ..Observed::ours(Properties::StateMachine(machine)) }))
+}
+
+async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
+    let tags = aws.sfn.list_tags_for_resource().resource_arn(arn).send().await;
+    let tags = tags.map_err(failed("states:ListTagsForResource", arn))?;
+    let tags = tags.tags().iter().filter_map(|tag| {
+        Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))
+    });
+    Ok(own_tags(tags))
 }
 
 /// Whether Step Functions refuses a role that IAM has not told it of yet.

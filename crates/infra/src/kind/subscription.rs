@@ -5,6 +5,7 @@
 //! has a reason to do; all others are kept.
 
 use aws_sdk_sns::types::Subscription as Listed;
+use bellwire_schema::EventType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -48,10 +49,14 @@ impl Subscription {
     }
 
     pub(crate) fn summary(&self) -> String {
-        match self.filter_policy["type"].as_array() {
-            Some(types) if types.len() == 1 => "1 event type".to_owned(),
-            Some(types) => format!("{} event types", types.len()),
-            None => "all events".to_owned(),
+        let policy = &self.filter_policy;
+        let types = policy["type"].as_array().or_else(|| policy["$or"][0]["type"].as_array());
+        // Where a probe may come is of no interest.
+        let types = types.into_iter().flatten().filter_map(Value::as_str);
+        match types.filter(|name| *name != EventType::probe().as_str()).count() {
+            0 => "all events".to_owned(),
+            1 => "1 event type".to_owned(),
+            count => format!("{count} event types"),
         }
     }
 

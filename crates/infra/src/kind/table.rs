@@ -11,12 +11,14 @@ use aws_sdk_dynamodb::types::{
     PointInTimeRecoveryStatus, Projection, ProjectionType, ScalarAttributeType, TableDescription,
     TableStatus, Tag, TimeToLiveSpecification, TimeToLiveStatus,
 };
+use bellwire_ledger::PROBE_KEY_PREFIX;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::Aws;
 use crate::error::{CallError, absent_is_done, absent_is_none, failed};
 use crate::lease::LEASE_KEY;
-use crate::resource::{Observed, Owner, Properties, Tags, own_tags};
+use crate::record::RECORD_KEY;
+use crate::resource::{Kind, Observed, Owner, Properties, ResourceId, Tags, own_tags};
 use crate::wait::{Patience, poll};
 
 /// A table and its indexes take seconds to become active, at AWS a minute at times.
@@ -162,12 +164,13 @@ pub(crate) async fn observe(
         .continuous_backups_description
         .and_then(|backups| backups.point_in_time_recovery_description)
         .and_then(|recovery| recovery.point_in_time_recovery_status);
-    let tags = aws.dynamodb.list_tags_of_resource().resource_arn(&arn).send().await;
-    let tags = tags.map_err(failed("dynamodb:ListTagsOfResource", &arn))?;
-    let tags = tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
-    let tags = own_tags(tags);
+    let tags = match aws.known.tags_of(&arn) {
+        Some(tags) => tags,
+        None => tags_of(aws, &arn).await?,
+    };
     let owned = owner.owns(&tags);
-    let data = if owned && has_rows(aws, name).await? { Some("rows".to_owned()) } else { None };
+    let is_asked = owned && aws.known.data_matters(&ResourceId::new(Kind::Table, name));
+    let data = (is_asked && has_rows(aws, name).await?).then(|| "rows".to_owned());
     let table = Table {
         name: name.to_owned(),
         arn,
@@ -179,6 +182,12 @@ pub(crate) async fn observe(
         tags,
     };
     Ok(Some(Observed { owned, data, ..Observed::ours(Properties::Table(table)) }))
+}
+
+async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
+    let tags = aws.dynamodb.list_tags_of_resource().resource_arn(arn).send().await;
+    let tags = tags.map_err(failed("dynamodb:ListTagsOfResource", arn))?;
+    Ok(own_tags(tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()))))
 }
 
 fn key_of(table: &TableDescription, schema: &[KeySchemaElement]) -> Key {
@@ -210,12 +219,21 @@ fn indexes_of(table: &TableDescription) -> BTreeMap<String, Key> {
         .collect()
 }
 
-/// Whether there is any row but the lease's.
+/// Rows that are looked at to find one that is data: more than there are of ours.
+const ROWS_LOOKED_AT: i32 = 20;
+
+/// Whether there is any row but those of applies, which are ours.
 async fn has_rows(aws: &Aws, name: &str) -> Result<bool, CallError> {
-    let rows = aws.dynamodb.scan().table_name(name).limit(2).projection_expression("pk").send();
-    let rows = rows.await.map_err(failed("dynamodb:Scan", name))?;
-    let lease = AttributeValue::S(LEASE_KEY.to_owned());
-    Ok(rows.items().iter().any(|row| row.get("pk") != Some(&lease)))
+    let rows = aws.dynamodb.scan().table_name(name).limit(ROWS_LOOKED_AT);
+    let rows = rows.projection_expression("pk").send().await;
+    let rows = rows.map_err(failed("dynamodb:Scan", name))?;
+    let is_ours = |row: &std::collections::HashMap<String, AttributeValue>| {
+        let key = row.get("pk").and_then(|key| key.as_s().ok());
+        key.is_some_and(|key| {
+            [LEASE_KEY, RECORD_KEY].contains(&key.as_str()) || key.starts_with(PROBE_KEY_PREFIX)
+        })
+    };
+    Ok(rows.items().iter().any(|row| !is_ours(row)))
 }
 
 pub(crate) async fn create(aws: &Aws, table: &Table) -> Result<(), CallError> {

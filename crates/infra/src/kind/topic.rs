@@ -60,10 +60,10 @@ pub(crate) async fn observe(
     let text = |key: &str| {
         attributes.attributes().and_then(|all| all.get(key)).cloned().unwrap_or_default()
     };
-    let tags = aws.sns.list_tags_for_resource().resource_arn(&arn).send().await;
-    let tags = tags.map_err(failed("sns:ListTagsForResource", &arn))?;
-    let tags: Tags =
-        own_tags(tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())));
+    let tags = match aws.known.tags_of(&arn) {
+        Some(tags) => tags,
+        None => tags_of(aws, &arn).await?,
+    };
     let owned = owner.owns(&tags);
     let topic = Topic {
         name: name.to_owned(),
@@ -74,6 +74,12 @@ pub(crate) async fn observe(
         tags,
     };
     Ok(Some(Observed { owned, ..Observed::ours(Properties::Topic(topic)) }))
+}
+
+async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
+    let tags = aws.sns.list_tags_for_resource().resource_arn(arn).send().await;
+    let tags = tags.map_err(failed("sns:ListTagsForResource", arn))?;
+    Ok(own_tags(tags.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()))))
 }
 
 pub(crate) async fn create(aws: &Aws, topic: &Topic) -> Result<(), CallError> {

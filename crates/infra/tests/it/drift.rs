@@ -1,18 +1,23 @@
 //! What somebody changed by hand shows in the next plan, and is set right.
 
 use aws_sdk_sqs::types::QueueAttributeName;
+use bellwire_infra::inputs::Code;
 use bellwire_infra::plan::Action;
 use bellwire_infra::resource::Kind;
+use bellwire_infra::{DriftError, Provisioner};
 
 use crate::deploy::step_of;
-use crate::world::{WORKFLOW, World};
+use crate::world::{WORKFLOW, World, execute};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_shows_and_is_set_right() {
     let world = World::new().await;
     let provisioner = world.provisioner(WORKFLOW).await;
     world.apply(&provisioner).await;
+    let drift = provisioner.drift().await.expect("recorded");
+    assert!(drift.is_empty(), "{drift}");
     change_by_hand(&world).await;
+    tells_what_was_changed(&provisioner).await;
 
     let plan = world.apply(&provisioner).await;
     println!("{plan}");
@@ -35,6 +40,71 @@ async fn drift_shows_and_is_set_right() {
     assert_eq!(plan.steps.len(), updated.len() + 1, "{plan}");
     let (again, _) = world.plan(&provisioner).await;
     assert!(again.is_empty(), "{again}");
+}
+
+/// Against the record alone: neither the workflow file's changes nor artifacts matter.
+async fn tells_what_was_changed(provisioner: &Provisioner) {
+    let drift = provisioner.drift().await.expect("recorded");
+    let text = drift.to_string();
+    println!("{text}");
+    assert_eq!(drift.found.len(), 10, "{text}");
+    for line in [
+        "other_policies: [] -> [\"by-hand\"]",
+        "retention_days: 30 -> 1",
+        "visibility_timeout_s: ",
+        "- gone     lambda permission  wine-handler:live/bellwire-sns",
+        "filter type: + \"x\"",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(text.ends_with("9 changed, 1 gone since the last apply. bellwire plan shows what an apply does about it."), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_changed_by_hand_is_drift() {
+    let world = World::new().await;
+    let secret = |value: &str| format!("{WORKFLOW}environment = {{ TOKEN = \"{value}\" }}\n");
+    let provisioner = world.provisioner(&secret("hush")).await;
+    let nothing = provisioner.drift().await.expect_err("nothing is recorded");
+    assert!(matches!(nothing, DriftError::NothingApplied), "{nothing}");
+    world.apply(&provisioner).await;
+
+    // The file has changed, and was not applied yet.
+    let ahead = world.provisioner(&secret("other")).await;
+    assert!(!world.plan(&ahead).await.0.is_empty());
+    let drift = ahead.drift().await.expect("recorded");
+    assert!(drift.is_empty(), "{drift}");
+
+    // Somebody changes a secret, and adds an entry that leads to our queue.
+    let lambda = aws_sdk_lambda::Client::new(&world.config);
+    let found = lambda.get_function_configuration().function_name("wine-handler").send().await;
+    let mut variables =
+        found.unwrap().environment.and_then(|found| found.variables).unwrap_or_default();
+    variables.insert("TOKEN".to_owned(), "by-hand".to_owned());
+    let environment = aws_sdk_lambda::types::Environment::builder();
+    let changed = lambda.update_function_configuration().function_name("wine-handler");
+    let changed = changed.environment(environment.set_variables(Some(variables)).build());
+    changed.send().await.expect("changed");
+    let drift = ahead.drift().await.expect("recorded");
+    let (text, json) = (drift.to_string(), drift.to_json().to_string());
+    assert!(text.contains("environment.TOKEN: (set) -> (set otherwise)"), "{text}");
+    assert_eq!(drift.found.len(), 1, "{text}");
+    for secret in ["hush", "by-hand", "other"] {
+        assert!(!json.contains(&format!("\"{secret}\"")), "{json}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_apply_that_was_not_finished_nobody_knows_what_is_drift() {
+    let world = World::new().await;
+    let provisioner = world.provisioner(WORKFLOW).await;
+    let (plan, _) = world.plan(&provisioner).await;
+    let failed = execute(&provisioner, &plan, &Code::default()).await;
+    failed.expect_err("there is no code");
+    let unfinished = provisioner.drift().await.expect_err("it is not whole");
+    assert!(matches!(unfinished, DriftError::Unfinished { .. }), "{unfinished}");
+    world.apply(&provisioner).await;
+    assert!(provisioner.drift().await.expect("recorded").is_empty());
 }
 
 async fn change_by_hand(world: &World) {

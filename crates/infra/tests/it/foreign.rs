@@ -13,6 +13,7 @@ use crate::deploy::step_of;
 use crate::world::{WORKFLOW, World};
 
 const THEIRS: &str = "nightly-etl";
+const REMOVED: &str = "s3:ObjectRemoved:*";
 
 /// The workflow on a bucket that somebody else made.
 fn on_their_bucket() -> String {
@@ -26,7 +27,8 @@ async fn entries(world: &World) -> BTreeSet<String> {
     queues.into_iter().filter_map(|queue| queue.id).collect()
 }
 
-async fn make_their_bucket(world: &World) {
+/// A bucket of theirs, which tells a queue of theirs of one kind of event.
+async fn make_their_bucket(world: &World, event: &str) {
     let sqs = aws_sdk_sqs::Client::new(&world.config);
     let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"s3.amazonaws.com"},"Action":"sqs:SendMessage","Resource":"arn:aws:sqs:us-east-1:000000000000:etl"}]}"#;
     let queue = sqs.create_queue().queue_name("etl").attributes(QueueAttributeName::Policy, policy);
@@ -36,7 +38,7 @@ async fn make_their_bucket(world: &World) {
     let theirs = QueueConfiguration::builder()
         .id(THEIRS)
         .queue_arn("arn:aws:sqs:us-east-1:000000000000:etl")
-        .events(Event::from("s3:ObjectCreated:*"))
+        .events(Event::from(event))
         .build()
         .expect("queue and events are set");
     let theirs = NotificationConfiguration::builder().queue_configurations(theirs).build();
@@ -51,7 +53,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_notification_is_kept_and_shown() {
     let world = World::new().await;
-    make_their_bucket(&world).await;
+    make_their_bucket(&world, REMOVED).await;
     let provisioner = world.provisioner(&on_their_bucket()).await;
     let plan = world.apply(&provisioner).await;
     assert!(plan.to_string().contains("kept, not ours: 1 entry (nightly-etl)"), "{plan}");
@@ -77,10 +79,12 @@ async fn a_foreign_notification_is_kept_and_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn environments_do_not_touch_each_other() {
     let world = World::new().await;
-    make_their_bucket(&world).await;
+    make_their_bucket(&world, REMOVED).await;
     let text = on_their_bucket();
     let plain = world.provisioner(&text).await;
-    let production: Provisioner = world.provisioner_of(&text, Some("prod")).await;
+    // S3 would refuse to tell both of the same objects.
+    let theirs = text.replace("prefix = \"raw/\"", "prefix = \"prod/\"");
+    let production: Provisioner = world.provisioner_of(&theirs, Some("prod")).await;
     world.apply(&plain).await;
     let first = world.apply(&production).await;
     assert_eq!(first.count(Action::Create), first.steps.len(), "{first}");
@@ -97,7 +101,7 @@ async fn a_resource_of_our_name_without_our_tag_is_refused() {
     let world = World::new().await;
     let sqs = aws_sdk_sqs::Client::new(&world.config);
     sqs.create_queue().queue_name("wine-dead").send().await.expect("created");
-    make_their_bucket(&world).await;
+    make_their_bucket(&world, REMOVED).await;
     let provisioner = world.provisioner(WORKFLOW).await;
     let error = world.try_plan(&provisioner).await.expect_err("refused");
     let ProvisionError::Problems(problems) = error else { panic!("{error}") };
@@ -105,9 +109,68 @@ async fn a_resource_of_our_name_without_our_tag_is_refused() {
         problems.problems.iter().map(|problem| problem.place.as_str()).collect();
     assert_eq!(places, ["sqs queue wine-dead", "s3 bucket wine-lake"], "{problems}");
 
+    let text = problems.to_string();
+    assert!(text.contains("to take it over: --adopt wine-dead"), "{text}");
+
     // Nor does a destruction touch them.
     let plan = provisioner.plan_destroy(&["wine-dead".to_owned()]).await.expect("planned");
     assert!(plan.is_empty(), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_adopted_by_name_is_tagged_first_and_managed_then() {
+    let world = World::new().await;
+    let sqs = aws_sdk_sqs::Client::new(&world.config);
+    for name in ["wine-dead", "wine-ingest"] {
+        let queue = sqs.create_queue().queue_name(name);
+        let queue = queue.attributes(QueueAttributeName::VisibilityTimeout, "7");
+        queue.send().await.expect("created");
+    }
+    make_their_bucket(&world, REMOVED).await;
+    let s3 = aws_sdk_s3::Client::new(&world.config);
+    let put = s3.put_object().bucket("wine-lake").key("models/theirs");
+    put.body(b"model".to_vec().into()).send().await.expect("put");
+    let adopting = async |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        world.provisioner(WORKFLOW).await.adopting(&names)
+    };
+    // Only what is named.
+    let error = world.try_plan(&adopting(&["wine-dead", "wine-lake"]).await).await;
+    let error = error.expect_err("one is not named").to_string();
+    assert!(error.contains("--adopt wine-ingest") && !error.contains("wine-dead"), "{error}");
+    let error = world.try_plan(&adopting(&["wine-nothing"]).await).await.expect_err("no such");
+    assert!(error.to_string().contains("nothing of this workflow has that name"), "{error}");
+
+    let provisioner = adopting(&["wine-dead", "wine-ingest", "wine-lake"]).await;
+    let plan = world.apply(&provisioner).await;
+    println!("{plan}");
+    assert!(plan.to_string().contains("~ adopt    sqs queue"), "{plan}");
+    assert_eq!(plan.steps.iter().filter(|step| step.adopts).count(), 3, "{plan}");
+    let (again, _) = world.plan(&world.provisioner(WORKFLOW).await).await;
+    assert!(again.is_empty(), "ours without being named again: {again}");
+    s3.head_object().bucket("wine-lake").key("models/theirs").send().await.expect("kept");
+    assert!(entries(&world).await.contains(THEIRS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_another_workflow_s_is_never_adopted() {
+    let world = World::new().await;
+    let others = WORKFLOW.replace("workflow = \"wine\"", "workflow = \"beer\"");
+    world.apply(&world.provisioner(&others).await).await;
+    let names = ["wine-lake".to_owned()];
+    let provisioner = world.provisioner(WORKFLOW).await.adopting(&names);
+    let error = world.try_plan(&provisioner).await.expect_err("refused").to_string();
+    assert!(error.contains("workflow beer's") && error.contains("another name"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_s3_would_refuse_beside_theirs_is_found_by_the_plan() {
+    let world = World::new().await;
+    make_their_bucket(&world, "s3:ObjectCreated:Put").await;
+    let provisioner = world.provisioner(&on_their_bucket()).await;
+    let error = world.try_plan(&provisioner).await.expect_err("refused").to_string();
+    assert!(error.contains("bucket notification wine-lake"), "{error}");
+    assert!(error.contains("`raw/*_SUCCESS` would overlap with nightly-etl, for `*`"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,14 @@
-//! Applies, changes and destroys a workflow on the local cloud.
+//! Applies, changes, rolls back and destroys a workflow on the local cloud.
 
 mod deploy;
 mod drift;
+mod everything;
 mod foreign;
+mod interrupted;
+mod rollback;
+mod saved;
 mod straight;
+mod throttled;
 mod trouble;
+mod wire;
 mod world;

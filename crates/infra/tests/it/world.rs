@@ -132,6 +132,12 @@ impl World {
         Provisioner::connect(&self.config, workflow, environment).await.expect("connected")
     }
 
+    /// The provisioner of the workflow, with settings of its own.
+    pub(crate) async fn provisioner_with(&self, config: &SdkConfig, text: &str) -> Provisioner {
+        let workflow = workflow::read(text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        Provisioner::connect(config, workflow, None).await.expect("connected")
+    }
+
     pub(crate) async fn try_plan(
         &self,
         provisioner: &Provisioner,

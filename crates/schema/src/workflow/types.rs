@@ -15,8 +15,9 @@ impl KnownTypes {
     pub(super) fn resolve(&self, text: &str) -> Result<EventType, Fault> {
         let unknown = || Fault::new("", self.remedy(text));
         let event_type: EventType = text.parse().map_err(|_| unknown())?;
-        let is_known =
-            self.is_incomplete || self.declared.contains(&event_type) || is_own(&event_type);
+        let is_known = (self.is_incomplete && !event_type.is_reserved())
+            || self.declared.contains(&event_type)
+            || is_own(&event_type);
         if is_known { Ok(event_type) } else { Err(unknown()) }
     }
 
@@ -47,6 +48,9 @@ pub(super) fn declared(text: &str) -> Result<EventType, Fault> {
             "write `<noun>.<verb>` or `ml.<noun>.<verb>.v<N>`, in lower case",
         )
     })?;
+    if event_type.is_reserved() {
+        return Err(Fault::new("is reserved for Bellwire itself", "choose another noun"));
+    }
     let noun_and_verb = |event_type: &EventType| {
         event_type
             .as_str()

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::calls::Calls;
 
 const QUEUE: &str = "arn:aws:sqs:eu-west-1:123456789012:wine-ingest";
 const ALIAS: &str = "arn:aws:lambda:eu-west-1:123456789012:function:wine-publisher:live";
@@ -49,7 +50,7 @@ async fn answering(answers: Vec<(u16, Value)>) -> (Aws, Arc<Mutex<Vec<String>>>)
         .retry_config(RetryConfig::disabled())
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .build();
-    (Aws::new(&config), asked)
+    (Aws::new(&config, &Calls::default()), asked)
 }
 
 fn nothing() -> (u16, Value) {
