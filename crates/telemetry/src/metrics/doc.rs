@@ -58,6 +58,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_dashboard_asks_for_each_metric_by_its_name() {
+        let board = include_str!("../../../../deploy/grafana-dashboard.json");
+        for metric in TABLE {
+            let kind = if metric.kind == Kind::Counter { "counter" } else { "" };
+            let name = prometheus_name(metric.name, metric.unit, kind);
+            assert!(board.contains(&name), "{name} is not on the dashboard");
+        }
+    }
+
+    #[test]
     fn the_page_says_what_the_table_says() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
         if std::env::var_os("BELLWIRE_UPDATE_DOCS").is_some() {
