@@ -11,6 +11,7 @@ use bellwire_schema::attributes::{AttributesError, attributes_of};
 use bellwire_schema::fifo::{FifoIds, is_fifo};
 use bellwire_schema::payload::StageStarted;
 use bellwire_schema::{Envelope, StageVerb};
+use bellwire_telemetry::metrics::{EVENT_SOURCE, EVENT_TYPE, EVENTS_PUBLISHED};
 use jiff::Timestamp;
 
 use crate::call_errors::{PUBLISH, Verdict};
@@ -69,7 +70,13 @@ impl Topic {
             let FifoIds { group, deduplication } = FifoIds::of(event);
             request = request.message_group_id(group).message_deduplication_id(deduplication);
         }
-        request.send().await.map(|_| ()).map_err(|error| {
+        let sent = request.send().await.map(|_| {
+            EVENTS_PUBLISHED.add(1, || {
+                let event_type = EVENT_TYPE.bounded(event.event_type.as_str());
+                [event_type, EVENT_SOURCE.bounded(&event.source)]
+            });
+        });
+        sent.map_err(|error| {
             let (event_type, topic) = (event.event_type.to_string(), self.arn.clone());
             let message = DisplayErrorContext(&error).to_string();
             match is_for_good(error.code()) {

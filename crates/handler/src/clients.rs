@@ -4,6 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use aws_config::SdkConfig;
+use bellwire_telemetry::client;
 
 /// A client that is made where it is first called: making one takes a tenth of all that a
 /// handler does before its first event, and most events need neither S3 nor SQS.
@@ -39,18 +40,18 @@ impl Clients {
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
         Self {
-            dynamodb: aws_sdk_dynamodb::Client::new(config),
-            s3: later(config, aws_sdk_s3::Client::new),
-            sns: aws_sdk_sns::Client::new(config),
-            sqs: later(config, aws_sdk_sqs::Client::new),
+            dynamodb: client!(aws_sdk_dynamodb, config),
+            s3: later(config, |config| client!(aws_sdk_s3, config)),
+            sns: client!(aws_sdk_sns, config),
+            sqs: later(config, |config| client!(aws_sdk_sqs, config)),
             #[cfg(feature = "target-batch")]
-            batch: aws_sdk_batch::Client::new(config),
+            batch: client!(aws_sdk_batch, config),
             #[cfg(feature = "target-lambda")]
-            lambda: aws_sdk_lambda::Client::new(config),
+            lambda: client!(aws_sdk_lambda, config),
             #[cfg(feature = "target-sagemaker-pipeline")]
-            sagemaker: aws_sdk_sagemaker::Client::new(config),
+            sagemaker: client!(aws_sdk_sagemaker, config),
             #[cfg(feature = "target-step-functions")]
-            sfn: aws_sdk_sfn::Client::new(config),
+            sfn: client!(aws_sdk_sfn, config),
         }
     }
 }

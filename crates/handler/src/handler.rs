@@ -7,12 +7,16 @@ use bellwire_ledger::{ClaimOutcome, End, Ledger, LedgerError, Start, State};
 use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::workflow::TargetKind;
 use bellwire_schema::{Envelope, EventContext, EventType};
+use bellwire_telemetry::metrics::{
+    COLD_STARTS, DUPLICATES, EVENT_SOURCE, EVENT_TYPE, EVENTS_RECEIVED, EVENTS_SKIPPED, OUTCOME,
+    REASON, START_LAG, STARTS, TRIGGER,
+};
 use bellwire_telemetry::semconv::{
     CLOUDEVENTS_EVENT_ID, CLOUDEVENTS_EVENT_SOURCE, CLOUDEVENTS_EVENT_TYPE, DB_OPERATION_NAME,
     DB_SYSTEM_NAME, FAAS_TRIGGER, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID,
     MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, MESSAGING_SYSTEM_SNS,
 };
-use bellwire_telemetry::{context_of, mark_failed, set_parent};
+use bellwire_telemetry::{context_of, link, mark_failed, set_parent, trace_id};
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,6 +24,7 @@ use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::announce::{AnnounceError, Topic, started_event};
 use crate::batch::{Queued, answer_of, lanes_of};
+use crate::call::Call;
 use crate::claim::{Claims, FetchError};
 use crate::clients::Clients;
 use crate::decode::{Delivery, Invocation, Undeliverable, check_payload};
@@ -137,6 +142,35 @@ impl Handler {
         Self { version: version.to_owned(), ..self }
     }
 
+    /// Handles one invocation of the function, under its own span: a child of the message
+    /// that it was invoked for, where that is one, so that the trace shows what the
+    /// function itself takes. The sweep has none: what it mends is in the traces of that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::handle`].
+    pub async fn handle_call(
+        &self,
+        payload: &Value,
+        moment: Moment,
+        call: &Call,
+    ) -> Result<Option<SqsBatchResponse>, HandlerError> {
+        let invocation = Invocation::decode(payload);
+        if call.is_cold {
+            COLD_STARTS.add(1, || []);
+        }
+        let span = match &invocation {
+            Invocation::Sweep => Span::none(),
+            other => call.span(other),
+        };
+        let handled = self.handle_decoded(invocation, payload, moment);
+        let result = handled.instrument(span.clone()).await;
+        if let Err(error) = &result {
+            mark_failed(&span, error);
+        }
+        result
+    }
+
     /// Handles one invocation. Once it answers `Ok`, each event in it was
     /// started, known, held back by a guard, or put aside, for each trigger that it matched; but for those
     /// of a batch of the work queue that the answer names, which come back.
@@ -150,8 +184,17 @@ impl Handler {
         payload: &Value,
         moment: Moment,
     ) -> Result<Option<SqsBatchResponse>, HandlerError> {
+        self.handle_decoded(Invocation::decode(payload), payload, moment).await
+    }
+
+    async fn handle_decoded(
+        &self,
+        invocation: Invocation,
+        payload: &Value,
+        moment: Moment,
+    ) -> Result<Option<SqsBatchResponse>, HandlerError> {
         let mut result = Ok(());
-        match Invocation::decode(payload) {
+        match invocation {
             Invocation::Sweep => result = self.sweep(moment).await,
             Invocation::Batch(batch) => return Ok(Some(self.deliver_batch(batch, moment).await)),
             Invocation::Deliveries(deliveries) => {
@@ -215,6 +258,7 @@ impl Handler {
             let event = match record {
                 Ok(Told::Event(event)) => Ok(*event),
                 Ok(Told::Skip { reason, key }) => {
+                    EVENTS_SKIPPED.add(1, || [REASON.of(reason)]);
                     info!(reason, key, message_id = delivery.message_id, "record skipped");
                     continue;
                 }
@@ -238,6 +282,10 @@ impl Handler {
                 return Ok(self.quarantine.put(delivery, None, reason, &message, now).await?);
             }
         };
+        EVENTS_RECEIVED.add(1, || {
+            let event_type = EVENT_TYPE.bounded(event.event_type.as_str());
+            [event_type, EVENT_SOURCE.bounded(&event.source)]
+        });
         let span = self.process_span(delivery, &event);
         let result = self.resolve_and_process(delivery, event, now).instrument(span.clone()).await;
         if let Err(error) = &result {
@@ -265,8 +313,14 @@ impl Handler {
             { CLOUDEVENTS_EVENT_TYPE } = event.event_type.as_str(),
             { CLOUDEVENTS_EVENT_SOURCE } = event.source,
         );
-        let context = &event.context;
-        set_parent(&span, context.traceparent.as_deref(), context.tracestate.as_deref());
+        let (context, around) = (&event.context, context_of(&Span::current()));
+        let trace_of = |text: Option<&str>| text.and_then(trace_id).map(str::to_owned);
+        let around = around.map(|around| around.traceparent);
+        let is_inside = trace_of(around.as_deref()) == trace_of(context.traceparent.as_deref());
+        if !is_inside {
+            set_parent(&span, context.traceparent.as_deref(), context.tracestate.as_deref());
+            around.iter().for_each(|invocation| link(&span, invocation));
+        }
         span
     }
 
@@ -336,6 +390,7 @@ impl Handler {
             result = result.and(started);
         }
         if matched == 0 {
+            EVENTS_SKIPPED.add(1, || [REASON.of("no-trigger")]);
             info!(type = event.event_type.as_str(), id = event.id, "event starts nothing");
         }
         result
@@ -407,12 +462,15 @@ impl Handler {
                 return Err(HandlerError::Leased { start_key, until });
             }
             ClaimOutcome::Known(row) => {
+                DUPLICATES.add(1, || [TRIGGER.bounded(&planned.trigger)]);
+                count_start(&planned.trigger, "duplicate");
                 let (run, state) = (row.start.run_arn, row.state.as_str());
                 let (trigger, id) = (planned.trigger, planned.cause.id);
                 info!(trigger, id, run, state, "duplicate: its start is known");
                 return Ok(());
             }
             ClaimOutcome::Held { by, until } => {
+                count_start(&planned.trigger, "held");
                 let (trigger, id, guard) = (planned.trigger, planned.cause.id, by.as_str());
                 self.hint_held(&trigger, until, now).await;
                 let until = until.map(|until| until.to_string());
@@ -420,6 +478,7 @@ impl Handler {
                 return Ok(());
             }
             ClaimOutcome::Dropped { by } => {
+                count_start(&planned.trigger, "dropped");
                 let (trigger, id, guard) = (planned.trigger, planned.cause.id, by.as_str());
                 warn!(trigger, id, guard, "start dropped: a guard held it back");
                 return Ok(());
@@ -465,8 +524,13 @@ impl Handler {
     ) -> Result<(), HandlerError> {
         let message = match self.start_claimed(start, attempt, now).await {
             Err(HandlerError::Start(StartError::Refused { message, .. })) => message,
-            result => return result,
+            result => {
+                let outcome = if result.is_ok() { "started" } else { "failed" };
+                count_start(&start.trigger, outcome);
+                return result;
+            }
         };
+        count_start(&start.trigger, "refused");
         let (trigger, reason) = (Some(start.trigger.as_str()), DeadReason::StartRefused);
         self.quarantine.put(delivery, trigger, reason, &message, now).await?;
         let end = End { status: "REFUSED".to_owned(), cause: Some(message), ..End::default() };
@@ -490,6 +554,10 @@ impl Handler {
         match TargetKind::of_arn(&start.target).is_some_and(TargetKind::tells_the_end) {
             true => self.ledger.record_started(start, run_arn, started_at, now).await?,
             false => self.ledger.record_accepted(&start.start_key, run_arn, started_at).await?,
+        }
+        if let Some(time) = start.cause.time {
+            let lag = started_at.duration_since(time).as_secs_f64().max(0.0);
+            START_LAG.record(lag, || [TRIGGER.bounded(&start.trigger)]);
         }
         info!(trigger = start.trigger, id = start.cause.id, run = accepted.run_arn, "run started");
         Ok(())
@@ -533,6 +601,10 @@ impl Handler {
         }
         Ok(self.topic.publish(&event).instrument(span).await?)
     }
+}
+
+fn count_start(trigger: &str, outcome: &'static str) {
+    STARTS.add(1, || [TRIGGER.bounded(trigger), OUTCOME.of(outcome)]);
 }
 
 /// The trace context of the current span; where no tracer runs, the event's own.

@@ -34,6 +34,7 @@ pub mod plan;
 pub mod straight;
 
 mod announce;
+mod call;
 mod call_errors;
 mod claim;
 mod clients;
@@ -48,6 +49,7 @@ mod sweep;
 mod warm;
 
 pub use bellwire_schema::function::{Settings, SettingsError};
+pub use call::Call;
 pub use claim::FetchError;
 pub use clients::{Clients, Later};
 pub use handler::{Handler, HandlerError, Moment};

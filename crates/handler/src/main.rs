@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -11,7 +12,7 @@ use aws_sdk_dynamodb::config::RuntimeComponents;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
-use bellwire_handler::{Clients, Handler, HandlerError, Model, Moment, Roots, Settings};
+use bellwire_handler::{Call, Clients, Handler, HandlerError, Model, Moment, Roots, Settings};
 use bellwire_telemetry::{FLUSH_TIMEOUT_DEFAULT, LogFormat, Unexported};
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -35,6 +36,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let begun = Instant::now();
     let telemetry = Arc::new(bellwire_telemetry::init(
         "bellwire-handler",
         LogFormat::Json,
@@ -48,11 +50,14 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Source: AWS Lambda developer guide, "Defined runtime environment variables".
     let version = std::env::var("AWS_LAMBDA_FUNCTION_VERSION").unwrap_or_default();
     let handler = Arc::new(Handler::new(model, clients).of_version(&version));
+    let (is_cold, begun_in) = (Arc::new(AtomicBool::new(true)), begun.elapsed());
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let (handler, telemetry) = (Arc::clone(&handler), Arc::clone(&telemetry));
+        let call = call_of(&event, is_cold.swap(false, Ordering::Relaxed), begun_in);
         async move {
             // Boxed: all of it nested is deeper than rustc looks.
-            let result = Box::pin(handler.handle(&event.payload, moment_of(&event))).await;
+            let result =
+                Box::pin(handler.handle_call(&event.payload, moment_of(&event), &call)).await;
             telemetry.flush(FLUSH_TIMEOUT_DEFAULT);
             result.map_err(|error| diagnostic(&error))
         }
@@ -87,6 +92,17 @@ async fn clients() -> Clients {
         .load()
         .await;
     Clients::new(&config)
+}
+
+fn call_of(event: &LambdaEvent<Value>, is_cold: bool, begun_in: Duration) -> Call {
+    let context = &event.context;
+    Call {
+        invocation_id: context.request_id.clone(),
+        function_arn: context.invoked_function_arn.clone(),
+        is_cold,
+        cold_ms: is_cold.then(|| u64::try_from(begun_in.as_millis()).unwrap_or(u64::MAX)),
+        xray: context.xray_trace_id.clone(),
+    }
 }
 
 fn moment_of(event: &LambdaEvent<Value>) -> Moment {

@@ -4,7 +4,14 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use bellwire_schema::DeadLetter;
 use bellwire_schema::dead_letter::{DeadReason, Hop};
+use bellwire_telemetry::metrics::{EVENTS_QUARANTINED, REASON};
+use bellwire_telemetry::semconv::{
+    ERROR_TYPE, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM,
+    MESSAGING_SYSTEM_SQS,
+};
+use bellwire_telemetry::{mark_failed, set_parent};
 use jiff::Timestamp;
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::clients::Later;
 use crate::decode::Delivery;
@@ -48,11 +55,35 @@ impl Quarantine {
         letter.traceparent = delivery.attributes.get("traceparent").cloned();
         letter.attributes.clone_from(&delivery.attributes);
         let send = self.client.send_message().queue_url(&self.queue_url);
-        send.message_body(letter.to_json()).send().await.map_err(|error| QuarantineError {
-            queue_url: self.queue_url.clone(),
-            message: DisplayErrorContext(&error).to_string(),
+        let span = span_of(reason, letter.traceparent.as_deref());
+        let send = Box::pin(send.message_body(letter.to_json()).send().instrument(span.clone()));
+        send.await.map_err(|error| {
+            let message = DisplayErrorContext(&error).to_string();
+            let error = QuarantineError { queue_url: self.queue_url.clone(), message };
+            mark_failed(&span, &error);
+            error
         })?;
-        tracing::warn!(reason = reason.as_str(), trigger, message, "event quarantined");
+        EVENTS_QUARANTINED.add(1, || [REASON.of(reason.as_str())]);
+        let (reason, message_id) = (reason.as_str(), &delivery.message_id);
+        tracing::warn!(reason, trigger, message_id, detail = message, "event quarantined");
         Ok(())
     }
+}
+
+/// A failure from its first moment, so that it is kept of traces that are not sampled.
+fn span_of(reason: DeadReason, traceparent: Option<&str>) -> Span {
+    let span = info_span!(
+        "quarantine",
+        otel.kind = "client",
+        otel.status_code = "ERROR",
+        { ERROR_TYPE } = reason.as_str(),
+        { MESSAGING_SYSTEM } = MESSAGING_SYSTEM_SQS,
+        { MESSAGING_OPERATION_NAME } = "SendMessage",
+        { MESSAGING_OPERATION_TYPE } = "send",
+    );
+    // What could not be read has no span of its own to hang it on.
+    if Span::current().is_none() {
+        set_parent(&span, traceparent, None);
+    }
+    span
 }

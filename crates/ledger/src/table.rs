@@ -4,7 +4,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Select, Update,
+};
 use bellwire_schema::StartKey;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -323,6 +325,22 @@ impl Ledger {
             .await
             .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
         Ok(found.items.unwrap_or_default())
+    }
+
+    /// How much stands in one partition of the index, due or not: one page of it.
+    pub(crate) async fn count_due_in(&self, partition: &str) -> Result<u32, LedgerError> {
+        let counted = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_DUE_INDEX)
+            .select(Select::Count)
+            .key_condition_expression("due_shard = :shard")
+            .expression_attribute_values(":shard", text(partition))
+            .send()
+            .await
+            .map_err(|error| LedgerError::of("Query", &self.table, &error))?;
+        Ok(counted.count.try_into().unwrap_or(0))
     }
 
     /// All starts that were claimed on the UTC day of an instant, in the order of their claims.

@@ -64,6 +64,17 @@ impl Ledger {
         Ok(items.into_iter().map(read).collect())
     }
 
+    /// How many gates of open windows, and closed windows without a run yet, one shard
+    /// has: of as many as one page of the index holds, a megabyte.
+    ///
+    /// # Errors
+    ///
+    /// Where the call fails.
+    pub async fn count_windows(&self, shard: u32) -> Result<u32, LedgerError> {
+        let partition = format!("window#{shard}");
+        self.count_due_in(&partition).await
+    }
+
     /// Puts off when the sweep looks at a gate again, where its window is still open.
     /// `false` where it has gone on, or is due no sooner already: of all who put it off
     /// to one time, one is told `true`.

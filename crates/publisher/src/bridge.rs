@@ -26,7 +26,7 @@ use crate::receive::{IngestQueue, Message, VISIBILITY_S};
 use crate::route::Rules;
 use crate::settle::{Decision, decide, delete, hidden_s, leave};
 
-pub(crate) use self::carry::log_fate;
+pub(crate) use self::carry::{log_fate, type_and_source};
 
 /// How long a round looks things up.
 const ENRICH_FOR: Duration = Duration::from_secs(30);

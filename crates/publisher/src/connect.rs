@@ -12,6 +12,9 @@ use aws_sdk_sqs::config::ProvideCredentials as _;
 use bellwire_ledger::Ledger;
 use bellwire_schema::workflow::{SourceKind, Workflow};
 use bellwire_schema::{Deployment, Place};
+use bellwire_telemetry::client;
+use bellwire_telemetry::metrics::{SPOOL_AGE, SPOOL_BYTES, SPOOL_EVENTS};
+use jiff::Timestamp;
 
 use crate::bridge::{Bridge, Edges};
 use crate::call::{CallError, Trouble};
@@ -120,7 +123,7 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
     let config = load_config(settings).await?;
     let place = place_of(settings, &config).await?;
     let deployment = &settings.deployment;
-    let sqs = aws_sdk_sqs::Client::new(&config);
+    let sqs = client!(aws_sdk_sqs, &config);
     let (ingest_queue, dead_queue) = (deployment.ingest_queue(), deployment.dead_queue());
     let (queue_url, dead_url) = tokio::try_join!(
         queue_url(&sqs, &config, &place, &ingest_queue),
@@ -136,6 +139,7 @@ pub async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
         true => open_spool(settings)?,
         false => Spool::in_memory(settings.spool_limits)?,
     };
+    show(&spool);
     let bridge = Bridge::new(rules, edges.clone(), queue_arn, counts.clone());
     let health = Health {
         queue: bridge.health(),
@@ -173,17 +177,17 @@ pub fn edges(
     urls: QueueUrls,
     concurrency: usize,
 ) -> Edges {
-    let dynamodb = aws_sdk_dynamodb::Client::new(config);
+    let dynamodb = client!(aws_sdk_dynamodb, config);
     let retention_days = workflow.ledger.retention_days;
     let ledger = Ledger::new(dynamodb, &deployment.ledger_table(), retention_days);
     let topic_arn = place.topic_arn(&deployment.topic(workflow.topic.kind));
-    let topic = SnsTopic::new(aws_sdk_sns::Client::new(config), topic_arn);
-    let s3 = aws_sdk_s3::Client::new(config);
+    let topic = SnsTopic::new(client!(aws_sdk_sns, config), topic_arn);
+    let s3 = client!(aws_sdk_s3, config);
     let claims = workflow.claim_check.clone().map(|check| ClaimDesk {
         claims: Arc::new(S3Claims::new(s3.clone(), &check.bucket)),
         check,
     });
-    let sqs = aws_sdk_sqs::Client::new(config);
+    let sqs = client!(aws_sdk_sqs, config);
     Edges {
         queue: Arc::new(SqsIngestQueue::new(sqs.clone(), urls.ingest)),
         outlet: Arc::new(Outlet::new(Arc::new(topic), concurrency)),
@@ -207,6 +211,21 @@ pub fn config_loader() -> ConfigLoader {
         // It watches how fast long bodies flow; ours are short, and each call has its time.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX))
+}
+
+/// Has the spool's metrics ask it.
+pub fn show(spool: &Spool) {
+    let depth = || {
+        let spool = spool.clone();
+        move || spool.depth()
+    };
+    let (events, bytes, oldest) = (depth(), depth(), depth());
+    SPOOL_EVENTS.observe(move || events().events as f64);
+    SPOOL_BYTES.observe(move || bytes().bytes as f64);
+    SPOOL_AGE.observe(move || {
+        let age = oldest().oldest_at.map(|at| Timestamp::now().duration_since(at));
+        age.map_or(0.0, |age| age.as_secs_f64().max(0.0))
+    });
 }
 
 /// Whether anything comes in over HTTP.
@@ -263,7 +282,7 @@ pub(crate) async fn place_of(
     if let Some(account) = &settings.workflow.account {
         return Ok(Place::new(region, account));
     }
-    let identity = aws_sdk_sts::Client::new(config).get_caller_identity().send().await;
+    let identity = client!(aws_sdk_sts, config).get_caller_identity().send().await;
     let identity = identity
         .map_err(|error| meaning_of(CallError::of("sts:GetCallerIdentity", &error), config))?;
     Ok(Place::new(region, identity.account().unwrap_or_default()))

@@ -9,6 +9,7 @@ use bellwire_schema::dead_letter::{DeadReason, Hop};
 use bellwire_schema::fifo::group_of;
 use bellwire_schema::limits::{SNS_BATCH_ENTRIES_MAX, SNS_MESSAGE_BYTES_MAX};
 use bellwire_schema::{DeadLetter, Envelope};
+use bellwire_telemetry::metrics::{EVENTS_QUARANTINED, REASON};
 use bellwire_telemetry::with_causes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::bridge::{GIVE_UP_AT, log_fate};
 use crate::counts::Counts;
@@ -25,6 +27,7 @@ use crate::pack::Entry;
 use crate::publish::{BACKOFF_LAST, Fate, Outlet, Patience, pause_after};
 use crate::quarantine::{DeadQueue, quarantine};
 use crate::settle::Outcome;
+use crate::spans;
 use crate::spool::{AppendError, Record, Spool, SpoolError, Stored};
 
 /// Events that are read ahead of the topic, in number and in bytes: a lane that
@@ -286,11 +289,12 @@ impl Outbox {
             letter.traceparent = event.context.traceparent;
         }
         let (code, id) = (reason.as_str(), letter.id.as_deref());
-        match timeout(crate::connect::OPERATION_TIMEOUT, quarantine(self.dead.as_ref(), &letter))
-            .await
-        {
+        let span = spans::dead(*reason, letter.traceparent.as_deref());
+        let sent = quarantine(self.dead.as_ref(), &letter).instrument(span);
+        match timeout(crate::connect::OPERATION_TIMEOUT, sent).await {
             Ok(Ok(())) => {
                 self.counts.add(Outcome::Quarantined(*reason));
+                EVENTS_QUARANTINED.add(1, || [REASON.of(code)]);
                 tracing::warn!(reason = code, id, detail = message, "event quarantined");
                 true
             }

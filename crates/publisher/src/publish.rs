@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use bellwire_schema::fifo::FifoIds;
+use bellwire_telemetry::metrics::{BATCH_EVENTS, EVENTS_RETRIED};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -136,6 +137,8 @@ impl Outlet {
                 break;
             }
             let Some(pass) = patience.bound(self.gate.enter()).await else { break };
+            BATCH_EVENTS.record(indices.len() as f64, || []);
+            EVENTS_RETRIED.add(progress.tried(&indices), || []);
             let batch: Vec<&Entry> = indices.iter().map(|index| entries[*index]).collect();
             let result = call(self.topic.as_ref(), &batch).await;
             match &result {
@@ -196,6 +199,11 @@ impl Progress {
         let next = (self.cursor..self.cursor + count).map(|index| index % count).find(pending);
         self.cursor = next.map_or(0, |index| index + 1);
         next.into_iter().collect()
+    }
+
+    /// How many of these went before.
+    fn tried(&self, indices: &[usize]) -> u64 {
+        indices.iter().filter(|index| self.entries[**index].fate.is_some()).count() as u64
     }
 
     /// Notes what a call told; answers with how long to pause before the next.

@@ -2,11 +2,13 @@
 //! travels on with it.
 
 use bellwire_schema::Envelope;
+use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::fifo::is_fifo;
 use bellwire_telemetry::semconv::{
     AWS_SNS_TOPIC_ARN, CLOUDEVENTS_EVENT_ID, CLOUDEVENTS_EVENT_SOURCE, CLOUDEVENTS_EVENT_TYPE,
-    MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_OPERATION_NAME,
-    MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, MESSAGING_SYSTEM_SNS,
+    ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME,
+    MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, MESSAGING_SYSTEM_SNS,
+    MESSAGING_SYSTEM_SQS,
 };
 use bellwire_telemetry::{context_of, link, set_parent, trace_id};
 use opentelemetry::trace::{
@@ -84,6 +86,24 @@ pub fn send(traceparents: &[&str], message_count: usize, topic: &TopicName) -> S
     for traceparent in traceparents {
         link(&span, traceparent);
     }
+    span
+}
+
+/// Makes the span of a dead letter, under what caused it. It is a failure from its first
+/// moment, so that it is kept of traces that are not sampled.
+#[must_use]
+pub fn dead(reason: DeadReason, traceparent: Option<&str>) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "quarantine",
+        otel.kind = "client",
+        otel.status_code = "ERROR",
+        { ERROR_TYPE } = reason.as_str(),
+        { MESSAGING_SYSTEM } = MESSAGING_SYSTEM_SQS,
+        { MESSAGING_OPERATION_NAME } = "SendMessage",
+        { MESSAGING_OPERATION_TYPE } = "send",
+    );
+    set_parent(&span, traceparent, None);
     span
 }
 

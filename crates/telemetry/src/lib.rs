@@ -1,5 +1,5 @@
-//! Logs and OpenTelemetry traces: one [`init`], and propagation through message
-//! attributes.
+//! Logs, OpenTelemetry traces and [`metrics`]: one [`init`], and propagation through
+//! message attributes.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -25,7 +25,14 @@
 //! over HTTP, protobuf; `http` and `https`), `OTEL_EXPORTER_OTLP_HEADERS`,
 //! `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
 //! `OTEL_TRACES_SAMPLER` and `_ARG`, `OTEL_BSP_*`, `OTEL_SDK_DISABLED`,
-//! `OTEL_TRACES_EXPORTER=none`. Logs follow `RUST_LOG`, which has no say in traces.
+//! `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` (`otlp`, `none`, and of metrics
+//! `prometheus`, for [`metrics::scraped`]), `OTEL_METRIC_EXPORT_INTERVAL`,
+//! `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` (delta in a Lambda function unless
+//! it is set, else cumulative). Logs follow `RUST_LOG`, which has no say in traces.
+//!
+//! The sampler is the specification's default, parent-based, unless they say otherwise;
+//! beside what it lets through, spans that begin as failures (`error.type`) are kept,
+//! where it lets through anything at all.
 //!
 //! # Without an exporter
 //!
@@ -44,13 +51,16 @@
 //! its settings is logged and leaves [`init`] without an exporter, a backend that
 //! cannot be reached is logged once an outage, and [`Guard::flush`] returns in time.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 mod export;
 mod lines;
 mod logs;
+pub mod metrics;
 mod propagation;
 pub mod semconv;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::trace::noop::NoopTracer;
 use tracing_subscriber::Layer;
@@ -62,10 +72,12 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub use lines::{hold_lines, write_held_lines};
 pub use logs::LogFormat;
 pub use propagation::{
-    TraceContext, context_of, link, mark_failed, set_parent, trace_id, with_causes,
+    TraceContext, context_of, is_sampled, link, link_xray, mark_failed, set_parent, trace_id,
+    with_causes,
 };
 
 use export::Pipeline;
+use metrics::pipeline::MetricsPipeline;
 
 /// How long a flush may hold up what it ends: the `timeout` for [`Guard::flush`].
 pub const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_millis(200);
@@ -99,9 +111,10 @@ pub enum Unexported {
 
 /// Keeps telemetry running; dropped, it does what [`Self::shutdown`] does.
 #[derive(Debug)]
-#[must_use = "when the guard is dropped, no more spans are exported"]
+#[must_use = "when the guard is dropped, nothing more is exported"]
 pub struct Guard {
     pipeline: Option<Pipeline>,
+    metrics: Option<MetricsPipeline>,
 }
 
 /// Sets up logs and traces for the process.
@@ -115,10 +128,8 @@ pub struct Guard {
 /// then nothing is exported.
 pub fn init(service: &str, format: LogFormat, unexported: Unexported) -> Result<Guard, InitError> {
     let (log_filter, log_problem) = logs::filter_from_env();
-    let (pipeline, export_problem) = match Pipeline::from_env(service) {
-        Ok(pipeline) => (pipeline, None),
-        Err(problem) => (None, Some(problem)),
-    };
+    let (pipeline, traces_problem) = or_problem(Pipeline::from_env(service));
+    let (metrics, metrics_problem) = or_problem(MetricsPipeline::from_env(service));
     let wanted = match (&pipeline, unexported) {
         (None, Unexported::NoSpans) => Targets::new(),
         _ => trace_filter(),
@@ -132,10 +143,20 @@ pub fn init(service: &str, format: LogFormat, unexported: Unexported) -> Result<
     if let Some(problem) = log_problem {
         tracing::warn!(error = %problem, "RUST_LOG cannot be read: logging at info");
     }
-    if let Some(problem) = export_problem {
+    if let Some(problem) = traces_problem {
         tracing::error!(error = %problem, "no traces are exported: correct the OTEL_* variables");
     }
-    Ok(Guard { pipeline })
+    if let Some(problem) = metrics_problem {
+        tracing::error!(error = %problem, "no metrics are exported: correct the OTEL_* variables");
+    }
+    Ok(Guard { pipeline, metrics })
+}
+
+fn or_problem<T, E>(made: Result<Option<T>, E>) -> (Option<T>, Option<E>) {
+    match made {
+        Ok(made) => (made, None),
+        Err(problem) => (None, Some(problem)),
+    }
 }
 
 /// Spans become OpenTelemetry's: recorded where there is an exporter, else passed through.
@@ -167,15 +188,22 @@ impl Guard {
         self.pipeline.is_some()
     }
 
-    /// Sends the spans that have ended, and waits for that at most `timeout`
-    /// ([`FLUSH_TIMEOUT_DEFAULT`]). Blocks the calling thread for so long; returns
-    /// at once where nothing is exported.
+    /// Sends the spans that have ended and what was counted, and waits for that at most
+    /// `timeout` ([`FLUSH_TIMEOUT_DEFAULT`]). Blocks the calling thread for so long;
+    /// returns at once where nothing is exported.
     ///
     /// What could not be sent in time is reported once an outage, and stays
     /// queued, within the SDK's bounds, for the next flush.
     pub fn flush(&self, timeout: Duration) {
-        if let Some(pipeline) = &self.pipeline {
-            pipeline.flush(timeout);
+        let deadline = Instant::now() + timeout;
+        let traces = self.pipeline.as_ref().map(|one| (&one.health, one.flusher.begin()));
+        let metrics = self.metrics.as_ref();
+        let metrics = metrics.and_then(|one| Some((&one.health, one.flusher.as_ref()?.begin())));
+        // Both are under way: the one is not waited for behind the other.
+        for (health, flush) in traces.into_iter().chain(metrics) {
+            if !flush.ends_by(deadline) {
+                health.failed(&format!("no answer within {} ms", timeout.as_millis()));
+            }
         }
     }
 
@@ -187,8 +215,14 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT_DEFAULT;
         if let Some(pipeline) = &self.pipeline {
             pipeline.shutdown(SHUTDOWN_TIMEOUT_DEFAULT);
+        }
+        if let Some(metrics) = &self.metrics {
+            // Behind the spans, whose losses it counts; a moment is left to it in any case.
+            let left = deadline.saturating_duration_since(Instant::now());
+            metrics.shutdown(left.max(FLUSH_TIMEOUT_DEFAULT));
         }
         write_held_lines();
     }

@@ -58,6 +58,30 @@ pub fn link(span: &Span, traceparent: &str) {
     span.add_link(linked.span().span_context().clone());
 }
 
+/// Adds a link from a span to what AWS X-Ray's header names, as Lambda and load balancers
+/// write it: `Root=1-<8 digits>-<24 digits>;Parent=<16 digits>;Sampled=1`. The digits of
+/// its root are a trace id. One that names no parent, or is malformed, adds none.
+/// Source: AWS X-Ray developer guide, "Tracing header".
+pub fn link_xray(span: &Span, header: &str) {
+    if span.is_disabled() {
+        return;
+    }
+    let part = |name: &str| {
+        header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+    };
+    let Some((root, parent)) = part("Root").zip(part("Parent")) else { return };
+    let mut root = root.splitn(3, '-').skip(1);
+    let Some((begin, end)) = root.next().zip(root.next()) else { return };
+    let flags = if part("Sampled") == Some("1") { "01" } else { "00" };
+    link(span, &format!("00-{begin}{end}-{parent}-{flags}"));
+}
+
+/// Whether a span is exported.
+#[must_use]
+pub fn is_sampled(span: &Span) -> bool {
+    span.context().span().span_context().is_sampled()
+}
+
 /// Marks a span as failed, with the error and what caused it.
 pub fn mark_failed(span: &Span, error: &(dyn Error + 'static)) {
     span.set_status(Status::error(with_causes(error)));
@@ -209,5 +233,30 @@ mod tests {
         let span = tracing::info_span!("nowhere");
         set_parent(&span, Some(TRACEPARENT_GIVEN), None);
         assert_eq!(context_of(&span), None);
+    }
+
+    #[test]
+    fn x_ray_s_header_is_a_link_where_it_names_a_span() {
+        let exporter = opentelemetry_sdk::trace::InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let span = tracing::info_span!("invoke");
+            for header in [
+                "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+                "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1",
+                "Root=garbage;Parent=53995c3f42cd8ad8",
+                "",
+            ] {
+                link_xray(&span, header);
+            }
+        });
+        let spans = exporter.get_finished_spans().unwrap();
+        let valid = spans[0].links.iter().filter(|link| link.span_context.is_valid());
+        let links: Vec<_> = valid.map(|link| link.span_context.clone()).collect();
+        assert_eq!(links.len(), 1);
+        assert_eq!(links[0].trace_id().to_string(), "5759e988bd862e3fe1be46a994272793");
+        assert_eq!(links[0].span_id().to_string(), "53995c3f42cd8ad8");
+        assert!(links[0].is_sampled());
     }
 }

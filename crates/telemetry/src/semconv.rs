@@ -18,6 +18,7 @@
 
 pub use opentelemetry_semantic_conventions::SCHEMA_URL;
 pub use opentelemetry_semantic_conventions::attribute::*;
+pub(crate) use opentelemetry_semantic_conventions::metric;
 
 /// `messaging.system` of Amazon SNS.
 pub const MESSAGING_SYSTEM_SNS: &str = "aws.sns";

@@ -9,15 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span as OtlpSpan;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 const TRACES_PATH: &str = "/v1/traces";
+const METRICS_PATH: &str = "/v1/metrics";
 const CONTENT_TYPE: &str = "application/x-protobuf";
 const SERVICE_NAME: &str = "service.name";
 
@@ -37,6 +40,10 @@ pub struct Span {
     pub span_id: String,
     /// The span that caused this one; none for the first of a trace.
     pub parent_id: Option<String>,
+    /// `server`, `client`, `producer`, `consumer` or `internal`.
+    pub kind: &'static str,
+    /// The ids of the spans that it is linked to: causes beside its parent.
+    pub links: Vec<String>,
     /// What it says it did.
     pub name: String,
     /// The service that did it.
@@ -47,7 +54,7 @@ pub struct Span {
     pub ended_ns: u64,
     /// Whether its status is an error.
     pub has_failed: bool,
-    /// The attributes that are texts.
+    /// The attributes that are texts; truths and whole numbers as texts.
     pub attributes: BTreeMap<String, String>,
 }
 
@@ -63,6 +70,7 @@ pub struct Receiver {
 #[derive(Debug)]
 struct Received {
     spans: Vec<Span>,
+    metrics: Vec<String>,
     changed: Instant,
 }
 
@@ -86,8 +94,11 @@ impl Receiver {
             .server_addr()
             .to_ip()
             .ok_or_else(|| failed("it listens on no address".to_owned()))?;
-        let received =
-            Arc::new(Mutex::new(Received { spans: Vec::new(), changed: Instant::now() }));
+        let received = Arc::new(Mutex::new(Received {
+            spans: Vec::new(),
+            metrics: Vec::new(),
+            changed: Instant::now(),
+        }));
         let is_ending = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let (received, is_ending) = (Arc::clone(&received), Arc::clone(&is_ending));
@@ -116,6 +127,12 @@ impl Receiver {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).spans.clone()
     }
 
+    /// The names of all metrics so far, each as often as it came.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<String> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).metrics.clone()
+    }
+
     /// How long nothing new has come.
     #[must_use]
     pub fn quiet_for(&self) -> Duration {
@@ -142,7 +159,14 @@ fn answer(mut request: Request, received: &Mutex<Received>) {
                 Err(_) => 400,
             }
         }
-        // Metrics and logs are not the demo's; refusing them would be reported as a fault.
+        (Method::Post, METRICS_PATH) => {
+            let mut body = Vec::new();
+            match request.as_reader().take(BODY_BYTES_MAX).read_to_end(&mut body) {
+                Ok(_) => keep_metrics(&body, received),
+                Err(_) => 400,
+            }
+        }
+        // Logs are not the demo's; refusing them would be reported as a fault.
         (Method::Post, _) => 200,
         _ => 404,
     };
@@ -162,6 +186,16 @@ fn keep(body: &[u8], received: &Mutex<Received>) -> u16 {
     200
 }
 
+fn keep_metrics(body: &[u8], received: &Mutex<Received>) -> u16 {
+    let Ok(request) = ExportMetricsServiceRequest::decode(body) else { return 400 };
+    let scopes = request.resource_metrics.into_iter().flat_map(|one| one.scope_metrics);
+    let metrics = scopes.flat_map(|scope| scope.metrics);
+    let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    received.metrics.extend(metrics.map(|metric| metric.name));
+    received.metrics.truncate(SPANS_MAX);
+    200
+}
+
 fn spans_of(request: ExportTraceServiceRequest) -> impl Iterator<Item = Span> {
     request.resource_spans.into_iter().flat_map(|resource_spans| {
         let resource = resource_spans.resource.map(|resource| resource.attributes);
@@ -178,6 +212,8 @@ fn span_of(span: OtlpSpan, service: Option<&str>) -> Span {
         trace_id: hex(&span.trace_id),
         span_id: hex(&span.span_id),
         parent_id: (!span.parent_span_id.is_empty()).then(|| hex(&span.parent_span_id)),
+        kind: kind_of(span.kind),
+        links: span.links.iter().map(|link| hex(&link.span_id)).collect(),
         name: span.name,
         service: service.unwrap_or("unknown").to_owned(),
         started_ns: span.start_time_unix_nano,
@@ -187,10 +223,22 @@ fn span_of(span: OtlpSpan, service: Option<&str>) -> Span {
     }
 }
 
-/// The attributes that are texts.
+fn kind_of(kind: i32) -> &'static str {
+    match SpanKind::try_from(kind) {
+        Ok(SpanKind::Server) => "server",
+        Ok(SpanKind::Client) => "client",
+        Ok(SpanKind::Producer) => "producer",
+        Ok(SpanKind::Consumer) => "consumer",
+        Ok(SpanKind::Internal | SpanKind::Unspecified) | Err(_) => "internal",
+    }
+}
+
+/// The attributes that are texts, and truths, and whole numbers as texts.
 fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
     let text = |value: Option<AnyValue>| match value?.value? {
         Value::StringValue(text) => Some(text),
+        Value::BoolValue(value) => Some(value.to_string()),
+        Value::IntValue(value) => Some(value.to_string()),
         _ => None,
     };
     attributes.into_iter().filter_map(|pair| Some((pair.key, text(pair.value)?))).collect()

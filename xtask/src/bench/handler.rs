@@ -23,7 +23,7 @@ const EMPTY: &str = "empty";
 const BARE: &str = "bare-sdk";
 const PYTHON: &str = "python";
 
-const BENCH: &str = "bellwire-bench-function";
+pub(super) const BENCH: &str = "bellwire-bench-function";
 
 /// What is promised.
 const EMPTY_RATIO_MAX: f64 = 5.0;
@@ -45,21 +45,21 @@ pub(crate) struct HandlerBench {
 }
 
 /// A function that is measured.
-struct Function {
-    name: &'static str,
-    program: PathBuf,
-    arguments: Vec<String>,
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
 }
 
 /// What the bench tells of one.
 #[derive(Debug, Clone, Deserialize)]
-struct Measure {
-    init_cpu_us: f64,
+pub(super) struct Measure {
+    pub(super) init_cpu_us: f64,
     init_wall_us: f64,
     first_cpu_us: f64,
     first_wall_us: f64,
-    warm_cpu_us: f64,
-    warm_wall_us: f64,
+    pub(super) warm_cpu_us: f64,
+    pub(super) warm_wall_us: f64,
     peak_bytes: u64,
     calls_per_event: BTreeMap<String, f64>,
     request_bytes_per_event: f64,
@@ -80,7 +80,7 @@ impl HandlerBench {
         for round in 1..=self.rounds {
             for function in &functions {
                 let step = steps.begin(function.name, format!("round {round}"));
-                let measure = self.measured(&bench, function, &folder);
+                let measure = measured(&bench, function, &folder, self.warm);
                 step.end(&measure, |measure| {
                     format!(
                         "{:.1} ms of CPU to the first poll, {:.0} µs for an event",
@@ -110,7 +110,7 @@ impl HandlerBench {
         steps: &Steps,
     ) -> Result<(PathBuf, [Function; 4]), BenchError> {
         let step = steps.begin("build", "handler, empty and bare function, Runtime API");
-        let built = self.built(project, |line| step.note(line));
+        let built = built(project, self.profile, |line| step.note(line));
         step.end(&built, |_| String::new());
         let mut built = built?;
         let peers = project.root.join("bench/peers");
@@ -135,40 +135,42 @@ impl HandlerBench {
         ];
         Ok((binary(BENCH)?, functions))
     }
+}
 
-    fn built(
-        &self,
-        project: &Project,
-        mut note: impl FnMut(&str),
-    ) -> Result<BTreeMap<String, PathBuf>, BuildError> {
-        let targets = Targets::of_workflow(&project.root.join("bench/function.toml"))?;
-        let mut built = build::handler_with(project, self.profile, &targets, &mut note)?;
-        let functions = ["bellwire-bench-functions"];
-        built.extend(build::each_of(project, self.profile, &functions, &mut note)?);
-        built.extend(build::each_of(project, Profile::Dev, &["bellwire-bench"], note)?);
-        Ok(built)
-    }
+/// The handler and its peers, and the bench, which is measured by nobody.
+pub(super) fn built(
+    project: &Project,
+    profile: Profile,
+    mut note: impl FnMut(&str),
+) -> Result<BTreeMap<String, PathBuf>, BuildError> {
+    let targets = Targets::of_workflow(&project.root.join("bench/function.toml"))?;
+    let mut built = build::handler_with(project, profile, &targets, &mut note)?;
+    let functions = ["bellwire-bench-functions"];
+    built.extend(build::each_of(project, profile, &functions, &mut note)?);
+    built.extend(build::each_of(project, Profile::Dev, &["bellwire-bench"], note)?);
+    Ok(built)
+}
 
-    fn measured(
-        &self,
-        bench: &Path,
-        function: &Function,
-        folder: &Path,
-    ) -> Result<Measure, BenchError> {
-        let mut command = Command::new(bench);
-        command
-            .arg("--folder")
-            .arg(folder.join(function.name))
-            .args(["--warm", &self.warm.to_string(), "--"])
-            .arg(&function.program)
-            .args(&function.arguments);
-        let (mut report, mut words) = (String::new(), String::new());
-        let status = process::run_with_lines(&mut command, |line| match line {
-            Line::Stdout(text) => report = text,
-            Line::Stderr(text) => process::push_line(&mut words, &text),
-        })?;
-        serde_json::from_str(&report).map_err(|_| BenchError::NoMeasure { status, output: words })
-    }
+/// What a function takes, by the bench's word.
+pub(super) fn measured(
+    bench: &Path,
+    function: &Function,
+    folder: &Path,
+    warm: u64,
+) -> Result<Measure, BenchError> {
+    let mut command = Command::new(bench);
+    command
+        .arg("--folder")
+        .arg(folder.join(function.name))
+        .args(["--warm", &warm.to_string(), "--"])
+        .arg(&function.program)
+        .args(&function.arguments);
+    let (mut report, mut words) = (String::new(), String::new());
+    let status = process::run_with_lines(&mut command, |line| match line {
+        Line::Stdout(text) => report = text,
+        Line::Stderr(text) => process::push_line(&mut words, &text),
+    })?;
+    serde_json::from_str(&report).map_err(|_| BenchError::NoMeasure { status, output: words })
 }
 
 fn figures(measures: &Measures, zip_bytes: usize) -> Vec<Figure> {

@@ -7,6 +7,7 @@ mod ingest;
 mod peer;
 mod publisher;
 mod stub;
+mod telemetry;
 
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
@@ -35,6 +36,8 @@ enum What {
     Infra(infra::InfraBench),
     /// The way in over HTTP with its fsync, against one fsync per event
     Ingest(ingest::IngestBench),
+    /// What traces and metrics cost publisher and handler, by how much is sampled
+    Telemetry(telemetry::TelemetryBench),
     /// The way from the ingest queue to the topic, against a bare SDK loop and boto3
     Publisher(publisher::PublisherBench),
 }
@@ -63,6 +66,9 @@ pub(crate) enum BenchError {
     /// A file could not be read or written.
     #[error("`{}` cannot be read or written", path.display())]
     File { path: PathBuf, source: std::io::Error },
+    /// Nothing can receive what is exported.
+    #[error(transparent)]
+    Receiver(#[from] bellwire_otlp_receiver::ReceiverError),
     /// The stub does not do what it is there for.
     #[error("the stub does not answer {call}")]
     Stub { call: &'static str, source: ureq::Error },
@@ -101,6 +107,7 @@ impl BenchCommand {
             What::Infra(infra) => infra.run(),
             What::Ingest(ingest) => ingest.run(),
             What::Publisher(publisher) => publisher.run(),
+            What::Telemetry(telemetry) => telemetry.run(),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub(super) name: &'static str,
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
+    /// Of its environment, beside what all have.
+    pub(super) variables: Vec<(&'static str, String)>,
 }
 
 /// What a peer took for its work.
@@ -120,6 +122,7 @@ impl Peer {
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdout(log_file.try_clone().map_err(file_error(log))?)
             .stderr(log_file);
         Ok(Group::spawn(&mut command)?)

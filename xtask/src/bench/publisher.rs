@@ -96,7 +96,7 @@ impl PublisherBench {
     }
 }
 
-fn built(
+pub(super) fn built(
     project: &Project,
     profile: Profile,
     steps: &Steps,
@@ -108,7 +108,10 @@ fn built(
     Ok(built?)
 }
 
-fn binary(binaries: &BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf, BuildError> {
+pub(super) fn binary(
+    binaries: &BTreeMap<String, PathBuf>,
+    name: &str,
+) -> Result<PathBuf, BuildError> {
     binaries.get(name).cloned().ok_or_else(|| BuildError::Missing { name: name.to_owned() })
 }
 
@@ -129,28 +132,14 @@ fn peers(
     python: PathBuf,
 ) -> Result<[Peer; 3], BenchError> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let workflow = text(&project.root.join("bench/workflow.toml"));
-    let address_file = text(&folder.join("publisher.address"));
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Ok([
-        Peer {
-            name: PUBLISHER,
-            program: binary(binaries, "bellwire-publisher")?,
-            arguments: words(&[
-                "--workflow",
-                &workflow,
-                "--listen",
-                "127.0.0.1:0",
-                "--address-file",
-                &address_file,
-                "--concurrency",
-                CONCURRENCY,
-            ]),
-        },
+        publisher_as(PUBLISHER, project, folder, binaries)?,
         Peer {
             name: BARE,
             program: binary(binaries, "bellwire-bench-bare")?,
             arguments: words(&["--tasks", CONCURRENCY]),
+            variables: Vec::new(),
         },
         Peer {
             name: BOTO3,
@@ -160,11 +149,40 @@ fn peers(
                 "--threads",
                 CONCURRENCY,
             ]),
+            variables: Vec::new(),
         },
     ])
 }
 
-fn measured(
+/// The publisher, under a name.
+pub(super) fn publisher_as(
+    name: &'static str,
+    project: &Project,
+    folder: &Path,
+    binaries: &BTreeMap<String, PathBuf>,
+) -> Result<Peer, BenchError> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let workflow = text(&project.root.join("bench/workflow.toml"));
+    let address_file = text(&folder.join("publisher.address"));
+    let arguments = [
+        "--workflow",
+        &workflow,
+        "--listen",
+        "127.0.0.1:0",
+        "--address-file",
+        &address_file,
+        "--concurrency",
+        CONCURRENCY,
+    ];
+    Ok(Peer {
+        name,
+        program: binary(binaries, "bellwire-publisher")?,
+        arguments: arguments.map(str::to_owned).to_vec(),
+        variables: Vec::new(),
+    })
+}
+
+pub(super) fn measured(
     peer: &Peer,
     stub: &Stub,
     folder: &Path,

@@ -98,6 +98,8 @@ mod tests {
             trace_id: "t".to_owned(),
             span_id: id.to_owned(),
             parent_id: None,
+            kind: "internal",
+            links: Vec::new(),
             name: operation.to_owned(),
             service: "s".to_owned(),
             started_ns: 0,

@@ -201,6 +201,8 @@ mod tests {
             trace_id: "t".to_owned(),
             span_id: id.to_owned(),
             parent_id: (!parent.is_empty()).then(|| parent.to_owned()),
+            kind: "internal",
+            links: Vec::new(),
             name: name.to_owned(),
             service: service.to_owned(),
             started_ns: start_ms * MS,

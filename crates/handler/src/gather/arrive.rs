@@ -6,8 +6,9 @@ use bellwire_ledger::{Admission, Admitted, Fate, MemberRow, Window};
 use bellwire_schema::Envelope;
 use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::gathered::member_id;
+use bellwire_telemetry::metrics::{DUPLICATES, TRIGGER};
 use jiff::Timestamp;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::rules::{GatherRules, Next, member_of};
 use crate::decode::Delivery;
@@ -151,7 +152,7 @@ fn tell_joined(admission: &Admission<'_>, event: &Envelope) {
             "late arrival: its window was closed without it, and it is in the next"
         );
     } else {
-        debug!(
+        info!(
             trigger = window.trigger,
             key = window.key,
             generation,
@@ -162,6 +163,7 @@ fn tell_joined(admission: &Admission<'_>, event: &Envelope) {
 }
 
 fn tell_known(row: &MemberRow, window: &Window, event: &Envelope) {
+    DUPLICATES.add(1, || [TRIGGER.bounded(&window.trigger)]);
     info!(
         trigger = window.trigger,
         key = window.key,

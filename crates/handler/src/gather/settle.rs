@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bellwire_ledger::{ClosedWindow, Gate, Previous, Window};
 use bellwire_schema::gathered::GatherEnd;
+use bellwire_telemetry::metrics::{ENDED_BY, TRIGGER, WINDOWS_CLOSED};
 use jiff::Timestamp;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
@@ -87,6 +88,7 @@ impl Handler {
         };
         self.generations.set(&window.id, generation + 1, Some(previous));
         let (events, ended_by) = (closed.count(), ended_by.as_str());
+        WINDOWS_CLOSED.add(1, || [TRIGGER.bounded(&window.trigger), ENDED_BY.of(ended_by)]);
         info!(
             trigger = window.trigger,
             key = window.key,

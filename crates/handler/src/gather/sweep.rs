@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bellwire_ledger::{ClosedWindow, DueWindow, Gate, Outcome, WINDOW_DUE_SHARDS};
 use bellwire_telemetry::mark_failed;
+use bellwire_telemetry::metrics::WINDOWS_OPEN;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{Instrument as _, Span, error, info_span, warn};
 
@@ -34,6 +35,13 @@ impl Handler {
     ) -> Result<(), HandlerError> {
         if !self.model.triggers.iter().any(|trigger| trigger.gather.is_some()) {
             return Ok(());
+        }
+        if WINDOWS_OPEN.is_read() {
+            let mut open = 0;
+            for shard in 0..WINDOW_DUE_SHARDS {
+                open += self.ledger.count_windows(shard).await?;
+            }
+            WINDOWS_OPEN.record(f64::from(open), || []);
         }
         // One window at least, so that each sweep is a step forward.
         let mut has_looked = false;

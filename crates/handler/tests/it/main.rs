@@ -6,6 +6,7 @@ mod gather;
 mod guards;
 mod hints;
 mod invocations;
+mod metrics;
 mod prove;
 mod queued;
 mod straight;

@@ -7,11 +7,17 @@ use std::time::Duration;
 use bellwire_schema::Envelope;
 use bellwire_schema::dead_letter::DeadReason;
 use bellwire_schema::fifo::group_of;
+use bellwire_telemetry::metrics::{
+    EVENT_SOURCE, EVENT_TYPE, EVENTS_PUBLISHED, EVENTS_QUARANTINED, EVENTS_RECEIVED,
+    EVENTS_SKIPPED, PUBLISH_LAG, REASON,
+};
 use bellwire_telemetry::with_causes;
 use futures::StreamExt as _;
 use futures::stream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use opentelemetry::KeyValue;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use super::{BATCHES_MAX, Bridge, Edges};
 use crate::call::{CallError, Trouble};
@@ -106,6 +112,7 @@ impl Bridge {
                     Ok(Routed::Event(draft)) => drafts.push((ticket, *draft)),
                     Ok(Routed::Skip(skip)) => {
                         tracing::info!(reason = %skip, key, message_id = message.id, "record skipped");
+                        EVENTS_SKIPPED.add(1, || [REASON.of(skip.as_str())]);
                         sheet.mark(ticket, Outcome::Skipped(skip));
                     }
                     Err(error) => {
@@ -131,6 +138,7 @@ impl Bridge {
     ) -> (Vec<(Ticket, Entry)>, Vec<(Ticket, Reject)>) {
         let (mut entries, mut claims, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
         for (ticket, envelope) in self.look_up(drafts, deadline).await {
+            EVENTS_RECEIVED.add(1, || type_and_source(&envelope));
             match self.fit(envelope) {
                 Ok(Fit::Whole(entry)) => entries.push((ticket, *entry)),
                 Ok(claim) => claims.push((ticket, claim)),
@@ -284,7 +292,9 @@ impl Bridge {
         let sent = rejects.into_iter().map(|(ticket, reject)| async move {
             let message = &messages[ticket.message];
             let letter = letter_of(message, &reject, &self.queue_arn, Timestamp::now());
-            let sent = timeout_at(deadline, quarantine(self.edges.dead.as_ref(), &letter)).await;
+            let span = spans::dead(reject.reason, reject.traceparent.as_deref());
+            let sent = quarantine(self.edges.dead.as_ref(), &letter).instrument(span);
+            let sent = timeout_at(deadline, sent).await;
             (ticket, reject, sent)
         });
         let sent: Vec<_> = stream::iter(sent).buffered(BATCHES_MAX).collect().await;
@@ -293,6 +303,7 @@ impl Bridge {
             let (reason, detail) = (reject.reason.as_str(), &reject.message);
             spans::in_trace_of(reject.traceparent.as_deref(), || match sent {
                 Ok(Ok(())) => {
+                    EVENTS_QUARANTINED.add(1, || [REASON.of(reason)]);
                     sheet.mark(ticket, Outcome::Quarantined(reject.reason));
                     tracing::warn!(reason, message_id, detail, "record quarantined");
                 }
@@ -320,10 +331,27 @@ fn log_unclaimed(error: &CallError) {
     }
 }
 
+/// By what events are counted, in and out.
+pub(crate) fn type_and_source(event: &Envelope) -> [KeyValue; 2] {
+    [EVENT_TYPE.bounded(event.event_type.as_str()), EVENT_SOURCE.bounded(&event.source)]
+}
+
+fn count_published(event: &Envelope, lag: Option<SignedDuration>) {
+    EVENTS_PUBLISHED.add(1, || type_and_source(event));
+    if let Some(lag) = lag {
+        let seconds = lag.as_secs_f64().max(0.0);
+        PUBLISH_LAG.record(seconds, || [EVENT_TYPE.bounded(event.event_type.as_str())]);
+    }
+}
+
 /// One line for each event's fate.
 pub(crate) fn log_fate(event: &Envelope, fate: &Fate) {
     let (event_type, id, key) = (event.event_type.as_str(), &event.id, event.subject.as_deref());
-    let lag_ms = event.time.map(|time| Timestamp::now().duration_since(time).as_millis() as i64);
+    let lag = event.time.map(|time| Timestamp::now().duration_since(time));
+    let lag_ms = lag.map(|lag| lag.as_millis() as i64);
+    if *fate == Fate::Published {
+        count_published(event, lag);
+    }
     spans::in_trace_of(event.context.traceparent.as_deref(), || match fate {
         Fate::Published => {
             tracing::info!("type" = event_type, id, key, lag_ms, "event published");

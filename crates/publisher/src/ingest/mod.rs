@@ -20,17 +20,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bellwire_schema::Envelope;
 use bellwire_schema::limits::SNS_MESSAGE_BYTES_MAX;
 use bellwire_schema::workflow::Workflow;
+use bellwire_telemetry::metrics::EVENTS_RECEIVED;
 use bellwire_telemetry::semconv::HTTP_RESPONSE_STATUS_CODE;
 use bellwire_telemetry::with_causes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use opentelemetry::KeyValue;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -42,6 +44,7 @@ use self::binding::{BindingError, MEDIA_TYPES, Mode, events_of, mode_of};
 pub use self::listen::{Listen, ListenError, Listener};
 pub use self::serve::serve;
 use self::trace::{Caller, server_span};
+use crate::bridge::type_and_source;
 use crate::call::CallError;
 use crate::claim::{ClaimDesk, Fit};
 use crate::problem::Problem;
@@ -49,6 +52,12 @@ use crate::spans::TopicName;
 
 /// Where events are posted to.
 pub const EVENTS_PATH: &str = "/v1/events";
+
+/// Where Prometheus asks.
+pub const METRICS_PATH: &str = "/metrics";
+
+/// Prometheus' text format. Source: Prometheus documentation, "Exposition formats".
+const METRICS_MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Bytes of a body that is one event: one that is larger fits into no SNS message.
 const EVENT_BODY_BYTES_MAX: usize = SNS_MESSAGE_BYTES_MAX;
@@ -179,6 +188,7 @@ impl Ingest {
             .route(EVENTS_PATH, post(post_events))
             .route("/healthz", get(|| async { axum::Json(json!({ "status": "alive" })) }))
             .route("/readyz", get(ready))
+            .route(METRICS_PATH, get(metrics))
             .fallback(|| async { not_found() })
             .method_not_allowed_fallback(|| async { method_not_allowed() })
             .with_state(self)
@@ -201,6 +211,21 @@ async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
     let Report { is_ready, details } = ingest.readiness.report();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(details)).into_response()
+}
+
+/// Callers show their token here, too: metrics name sources and types.
+async fn metrics(State(ingest): State<Arc<Ingest>>, headers: HeaderMap) -> Response {
+    if let Err(problem) = auth::check(ingest.token.as_ref(), &headers) {
+        return problem.into_response();
+    }
+    match bellwire_telemetry::metrics::scraped() {
+        Some(text) => ([(CONTENT_TYPE, METRICS_MEDIA_TYPE)], text).into_response(),
+        None => {
+            let detail = "set OTEL_METRICS_EXPORTER=prometheus for the publisher, or otlp,prometheus for both ways";
+            let title = "no metrics are counted for Prometheus";
+            Problem::new(StatusCode::NOT_FOUND, "no-metrics", title, detail).into_response()
+        }
+    }
 }
 
 async fn post_events(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
@@ -327,9 +352,11 @@ impl Ingest {
             admitted.push(entry.into_envelope());
         }
         let mut ids: Vec<String> = admitted.iter().map(|event| event.id.clone()).collect();
+        let received = received_of(&admitted);
         if !admitted.is_empty() {
             self.admit.admit(admitted).await.map_err(problem_of_admission)?;
         }
+        received.into_iter().for_each(|attributes| EVENTS_RECEIVED.add(1, || attributes));
         Ok(match is_batch {
             true => json!({ "ids": ids, "status": "accepted" }),
             false => json!({ "id": ids.pop(), "status": "accepted" }),
@@ -340,6 +367,14 @@ impl Ingest {
     fn begin(&self, mut event: Envelope, caller: &Caller, is_batch: bool) -> Result<Fit, Problem> {
         trace::begin(&mut event, caller, is_batch, &self.topic);
         Fit::of(event, self.claims.as_ref()).map_err(|unfit| problem_of_unfit(&unfit))
+    }
+}
+
+/// What is counted of events once they are in; nothing where nobody reads it.
+fn received_of(events: &[Envelope]) -> Vec<[KeyValue; 2]> {
+    match EVENTS_RECEIVED.is_read() {
+        true => events.iter().map(type_and_source).collect(),
+        false => Vec::new(),
     }
 }
 
@@ -438,7 +473,7 @@ fn problem_of_bug() -> Problem {
 
 /// What there is, for who asks for something else.
 fn what_there_is() -> String {
-    format!("there are POST {EVENTS_PATH}, GET /healthz and GET /readyz")
+    format!("there are POST {EVENTS_PATH}, GET /healthz, GET /readyz and GET {METRICS_PATH}")
 }
 
 fn not_found() -> Problem {

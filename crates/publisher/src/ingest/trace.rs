@@ -6,7 +6,7 @@ use bellwire_schema::{Envelope, EventContext};
 use bellwire_telemetry::semconv::{
     HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, URL_PATH, URL_SCHEME,
 };
-use bellwire_telemetry::{context_of, link, set_parent};
+use bellwire_telemetry::{context_of, link, link_xray, set_parent};
 
 use super::EVENTS_PATH;
 use crate::spans::{self, TopicName};
@@ -16,6 +16,8 @@ use crate::spans::{self, TopicName};
 pub(super) struct Caller {
     traceparent: Option<String>,
     tracestate: Option<String>,
+    /// AWS X-Ray's header, which a load balancer adds.
+    xray: Option<String>,
 }
 
 impl Caller {
@@ -26,6 +28,7 @@ impl Caller {
         Self {
             traceparent: traceparent.map(str::to_owned),
             tracestate: tracestate.map(str::to_owned),
+            xray: text("x-amzn-trace-id").map(str::to_owned),
         }
     }
 }
@@ -51,6 +54,9 @@ pub(super) fn server_span(caller: &Caller, event: Option<&EventContext>) -> trac
             set_parent(&span, context.traceparent.as_deref(), context.tracestate.as_deref());
         }
         (None, None) => {}
+    }
+    if let Some(header) = &caller.xray {
+        link_xray(&span, header);
     }
     span
 }

@@ -12,6 +12,7 @@ mod fakes;
 mod fifo;
 mod http;
 mod lambda;
+mod metrics;
 mod outbox;
 mod process;
 mod publish;

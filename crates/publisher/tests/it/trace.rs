@@ -167,3 +167,23 @@ async fn each_event_of_a_batch_keeps_its_own_trace_or_takes_the_request_s() {
     }
     stop.cancel();
 }
+
+#[tokio::test]
+async fn baggage_of_a_caller_is_not_forwarded() {
+    let (_exporter, _guard) = recording();
+    let topic = Arc::new(FakeTopic::default());
+    let listener = loopback().await;
+    let url = format!("http://{}/v1/events", listener.address());
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(Arc::new(ingest(&topic)), listener, stop.clone()));
+    let event = json!({
+        "specversion": "1.0", "id": "e-1", "source": "/app", "type": "ml.collection.requested.v1",
+    });
+    let request = reqwest::Client::builder().no_proxy().build().unwrap().post(&url).json(&event);
+    let request = request.header("traceparent", TRACEPARENT).header("baggage", "user=secret");
+    assert_eq!(request.send().await.unwrap().status(), 202);
+    let published = topic.accepted.lock().unwrap().pop().unwrap();
+    assert!(published.context.traceparent.is_some());
+    assert!(!published.to_json().contains("secret"), "{}", published.to_json());
+    stop.cancel();
+}

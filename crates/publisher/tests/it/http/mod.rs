@@ -39,7 +39,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(topic: FakeTopic) -> Self {
+    pub(crate) async fn start(topic: FakeTopic) -> Self {
         Self::with(topic, |ingest| ingest).await
     }
 
@@ -64,7 +64,7 @@ impl Server {
         self.post(media_type, events.to_string()).send().await.unwrap()
     }
 
-    pub(super) async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bellwire_otlp_receiver::Span;
 use bellwire_schema::Envelope;
 use bellwire_schema::workflow::TopicKind;
 use serde_json::{Value, json};
@@ -127,6 +128,70 @@ async fn assert_one_trace(world: &World, runs: &[Value]) {
     assert_eq!(services, BTreeSet::from(["wine-handler", "wine-publisher", "wine-worker"]));
     for run in runs {
         assert_eq!(run["trace_id"].as_str(), traces.first().copied());
+    }
+    assert_sends(&spans);
+    insta::assert_snapshot!("trace", tree(&spans, None, 0));
+    // They are sent when the publisher ends, if not before, and by the functions each time.
+    for metric in ["bellwire.event.published", "bellwire.start", "rpc.client.call.duration"] {
+        let metrics = world.receiver.metrics();
+        assert!(metrics.iter().any(|name| name == metric), "{metric} is not in {metrics:?}");
+    }
+}
+
+/// The spans under one, a line each: kind, service, name, and what the conventions require
+/// of its kind. Spans that say the same, with all below them, are one: how often something
+/// is repeated is no part of a trace's shape.
+fn tree(spans: &[Span], parent: Option<&str>, depth: usize) -> String {
+    const SHOWN: [&str; 8] = [
+        "cloudevents.event_type",
+        "db.operation.name",
+        "faas.trigger",
+        "http.response.status_code",
+        "messaging.destination.name",
+        "messaging.operation.type",
+        "messaging.system",
+        "rpc.method",
+    ];
+    const REQUIRED: [&str; 2] = ["faas.invocation_id", "faas.coldstart"];
+    let ids: BTreeSet<_> = spans.iter().map(|span| span.span_id.as_str()).collect();
+    let is_child = |span: &&Span| match parent {
+        Some(parent) => span.parent_id.as_deref() == Some(parent),
+        // Its parent is the caller's, who exports nothing.
+        None => !span.parent_id.as_deref().is_some_and(|id| ids.contains(id)),
+    };
+    let lines = spans.iter().filter(is_child).filter(|span| !is_send(span)).map(|span| {
+        let shown = SHOWN.iter().filter_map(|name| Some((*name, span.attributes.get(*name)?)));
+        let shown: String = shown.map(|(name, value)| format!(" {name}={value}")).collect();
+        let there = REQUIRED.iter().filter(|name| span.attributes.contains_key(**name));
+        let there: String = there.map(|name| format!(" {name}")).collect();
+        let (indent, failed) = ("  ".repeat(depth), if span.has_failed { " FAILED" } else { "" });
+        let (kind, service, name) = (span.kind, &span.service, &span.name);
+        let below = tree(spans, Some(&span.span_id), depth + 1);
+        format!("{indent}{kind} {service}: {name}{failed}{shown}{there}\n{below}")
+    });
+    lines.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn is_send(span: &Span) -> bool {
+    span.attributes.get("messaging.operation.name").is_some_and(|name| name == "PublishBatch")
+}
+
+/// Which events are sent together differs: each batch is linked to the making of each of
+/// its events, and hangs on the first.
+fn assert_sends(spans: &[Span]) {
+    let created: BTreeSet<_> = spans
+        .iter()
+        .filter(|span| span.kind == "producer")
+        .map(|span| span.span_id.as_str())
+        .collect();
+    let sends: Vec<_> = spans.iter().filter(|span| is_send(span)).collect();
+    assert!(!sends.is_empty());
+    for send in sends {
+        assert_eq!(send.kind, "client");
+        let count = send.attributes["messaging.batch.message_count"].parse::<usize>().unwrap();
+        assert_eq!(send.links.len(), count, "{send:?}");
+        assert!(send.links.iter().all(|link| created.contains(link.as_str())), "{send:?}");
+        assert_eq!(send.parent_id.as_ref(), send.links.first(), "{send:?}");
     }
 }
 
