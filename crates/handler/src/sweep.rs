@@ -53,7 +53,9 @@ impl Handler {
         let until = Instant::now() + left.unwrap_or_default();
         // Behind the runs, whose ends make room.
         self.release_held(moment.now, until).await?;
-        self.sweep_windows(moment.now, until).await
+        self.sweep_windows(moment.now, until).await?;
+        self.tell_open_windows(until).await;
+        Ok(())
     }
 
     async fn look_at(&self, row: &StartRow, now: Timestamp) -> Result<(), HandlerError> {

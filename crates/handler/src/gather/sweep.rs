@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use bellwire_ledger::{ClosedWindow, DueWindow, Gate, Outcome, WINDOW_DUE_SHARDS};
+use bellwire_ledger::{ClosedWindow, DueWindow, Gate, LedgerError, Outcome, WINDOW_DUE_SHARDS};
 use bellwire_telemetry::mark_failed;
 use bellwire_telemetry::metrics::WINDOWS_OPEN;
 use jiff::{SignedDuration, Timestamp};
@@ -33,15 +33,8 @@ impl Handler {
         now: Timestamp,
         until: Instant,
     ) -> Result<(), HandlerError> {
-        if !self.model.triggers.iter().any(|trigger| trigger.gather.is_some()) {
+        if !self.gathers() {
             return Ok(());
-        }
-        if WINDOWS_OPEN.is_read() {
-            let mut open = 0;
-            for shard in 0..WINDOW_DUE_SHARDS {
-                open += self.ledger.count_windows(shard).await?;
-            }
-            WINDOWS_OPEN.record(f64::from(open), || []);
         }
         // One window at least, so that each sweep is a step forward.
         let mut has_looked = false;
@@ -64,6 +57,30 @@ impl Handler {
         Ok(())
     }
 
+    /// Tells how many windows are open, where somebody reads that and there is time left.
+    /// That they cannot be counted is told, and fails nothing.
+    pub(crate) async fn tell_open_windows(&self, until: Instant) {
+        if !WINDOWS_OPEN.is_read() || !self.gathers() {
+            return;
+        }
+        let count = async {
+            let mut open = 0;
+            for shard in 0..WINDOW_DUE_SHARDS {
+                open += self.ledger.count_windows(shard).await?;
+            }
+            Ok::<_, LedgerError>(open)
+        };
+        match tokio::time::timeout_at(until.into(), count).await {
+            Ok(Ok(open)) => WINDOWS_OPEN.record(f64::from(open), || []),
+            Ok(Err(error)) => warn!(%error, "open windows not counted"),
+            Err(_) => warn!("no time was left to count open windows"),
+        }
+    }
+
+    fn gathers(&self) -> bool {
+        self.model.triggers.iter().any(|trigger| trigger.gather.is_some())
+    }
+
     async fn look_at_gate(
         &self,
         gate: &Gate,
@@ -77,11 +94,8 @@ impl Handler {
                 Some((trigger, rules)) => self.settle(trigger, rules, window, now, until).await,
                 None => {
                     error!("nothing in the workflow gathers this window: put off");
-                    return Ok(self
-                        .ledger
-                        .put_off_gate(gate, now + AGAIN_AFTER)
-                        .await
-                        .map(drop)?);
+                    self.ledger.put_off_gate(gate, now + AGAIN_AFTER).await?;
+                    return Ok(());
                 }
             };
             match settled {
@@ -92,7 +106,8 @@ impl Handler {
                 Err(error) => {
                     mark_failed(&Span::current(), &error);
                     error!(error = %error, "window not looked at: put off");
-                    Ok(self.ledger.put_off_gate(gate, now + AGAIN_AFTER).await.map(drop)?)
+                    self.ledger.put_off_gate(gate, now + AGAIN_AFTER).await?;
+                    Ok(())
                 }
             }
         }

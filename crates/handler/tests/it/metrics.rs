@@ -78,6 +78,7 @@ async fn windows_are_counted_open_and_closed() {
     let sweep = json!({ "bellwire": "sweep" });
     world.handler.handle(&sweep, after(1)).await.unwrap();
     assert!(value("bellwire_gather_windows_open", "") > 0.0);
+    world.calls.fail(Some(r#""COUNT""#));
     world.handler.handle(&sweep, after(3_600)).await.unwrap();
     assert_moved(&moved, &before);
 }

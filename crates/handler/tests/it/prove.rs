@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sts::config::Credentials;
+use aws_config::SdkConfig;
 use bellwire_infra::inputs::{self, Inputs};
 use bellwire_infra::plan::Plan;
 use bellwire_infra::prove::{Proof, Trial};
 use bellwire_infra::{Provisioner, resource::Kind};
 use bellwire_local::LocalCloud;
 use bellwire_schema::workflow;
+
+use crate::world::config_at;
 
 const WORKFLOW: &str = r#"
 workflow = "proof"
@@ -52,12 +53,7 @@ impl World {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("pass.asl.json"), DEFINITION).unwrap();
         let cloud = LocalCloud::for_tests();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .endpoint_url(cloud.endpoint_url())
-            .region(Region::new(cloud.region()))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .load()
-            .await;
+        let config = config_at(cloud.endpoint_url(), cloud.region()).await;
         Self { _cloud: cloud, folder, config }
     }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::Credentials;
+use aws_config::SdkConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
 use bellwire_infra::inputs::{self, Code};
 use bellwire_infra::plan::Plan;
@@ -23,6 +22,8 @@ use bellwire_publisher::spool::{Limits, Spool};
 use bellwire_schema::{Envelope, Place, workflow};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+
+use crate::world::config_at;
 
 const WORKFLOW: &str = r#"
 workflow = "queue"
@@ -76,12 +77,7 @@ impl World {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("pass.asl.json"), DEFINITION).unwrap();
         let cloud = LocalCloud::for_tests();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .endpoint_url(cloud.endpoint_url())
-            .region(Region::new(cloud.region()))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .load()
-            .await;
+        let config = config_at(cloud.endpoint_url(), cloud.region()).await;
         let place = Place::new(cloud.region(), cloud.account_id());
         let sqs = aws_sdk_sqs::Client::new(&config);
         let topic = if kind == "fifo" { "queue.fifo" } else { "queue" };

@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::Credentials;
+use aws_config::SdkConfig;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -16,6 +15,8 @@ use futures::stream;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::world::config_at;
 
 /// What becomes of the next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +84,7 @@ impl Stub {
 
     /// The configuration of whoever calls it.
     pub(crate) async fn config(&self) -> SdkConfig {
-        aws_config::defaults(BehaviorVersion::latest())
-            .endpoint_url(&self.endpoint)
-            .region(Region::new(bellwire_local::REGION))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .load()
-            .await
+        config_at(self.endpoint.clone(), bellwire_local::REGION).await
     }
 
     pub(crate) fn next_starts(&self, faults: &[Fault]) {

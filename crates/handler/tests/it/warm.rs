@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_dynamodb::config::Credentials;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use bellwire_handler::Clients;
 use bellwire_schema::workflow::TargetKind;
 use tokio::net::TcpListener;
+
+use crate::world::config_at;
 
 /// Of a request: who sends it, what, and whether it is signed.
 type Seen = Arc<Mutex<Vec<(SocketAddr, String, bool)>>>;
@@ -35,12 +35,7 @@ async fn each_endpoint_is_asked_for_nothing_and_the_first_call_finds_its_connect
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .endpoint_url(endpoint)
-        .region(Region::new("eu-central-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .load()
-        .await;
+    let config = config_at(endpoint, "eu-central-1").await;
     let clients = Clients::new(&config);
     clients.warm(&BTreeSet::from(TargetKind::ALL)).await;
     let knocks = std::mem::take(&mut *seen.lock().unwrap());

@@ -161,12 +161,7 @@ impl World {
         alter: impl Fn(&mut Clients),
     ) -> Self {
         let cloud = LocalCloud::for_tests();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .endpoint_url(cloud.endpoint_url())
-            .region(Region::new(cloud.region()))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .load()
-            .await;
+        let config = config_at(cloud.endpoint_url(), cloud.region()).await;
         let calls = Calls::default();
         let mut clients = clients_of(&config, &calls);
         alter(&mut clients);
@@ -311,6 +306,16 @@ impl World {
         }
         bodies
     }
+}
+
+/// The configuration of whoever may do everything at an endpoint.
+pub(crate) async fn config_at(endpoint_url: impl Into<String>, region: &'static str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .endpoint_url(endpoint_url)
+        .region(Region::new(region))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .load()
+        .await
 }
 
 fn clients_of(config: &SdkConfig, calls: &Calls) -> Clients {

@@ -127,6 +127,18 @@ fn known(name: &'static str, value: &str) -> Value {
 }
 
 impl Metric {
+    const fn of(
+        kind: Kind,
+        name: &'static str,
+        unit: &'static str,
+        description: &'static str,
+        attributes: &'static [Attribute],
+        moved_by: &'static [Component],
+    ) -> Self {
+        let instrument = OnceLock::new();
+        Self { name, kind, unit, description, attributes, moved_by, instrument }
+    }
+
     const fn counter(
         name: &'static str,
         unit: &'static str,
@@ -134,9 +146,7 @@ impl Metric {
         attributes: &'static [Attribute],
         moved_by: &'static [Component],
     ) -> Self {
-        let kind = Kind::Counter;
-        let instrument = OnceLock::new();
-        Self { name, kind, unit, description, attributes, moved_by, instrument }
+        Self::of(Kind::Counter, name, unit, description, attributes, moved_by)
     }
 
     const fn gauge(
@@ -146,9 +156,7 @@ impl Metric {
         attributes: &'static [Attribute],
         moved_by: &'static [Component],
     ) -> Self {
-        let kind = Kind::Gauge;
-        let instrument = OnceLock::new();
-        Self { name, kind, unit, description, attributes, moved_by, instrument }
+        Self::of(Kind::Gauge, name, unit, description, attributes, moved_by)
     }
 
     const fn histogram(
@@ -159,9 +167,7 @@ impl Metric {
         attributes: &'static [Attribute],
         moved_by: &'static [Component],
     ) -> Self {
-        let kind = Kind::Histogram(bounds);
-        let instrument = OnceLock::new();
-        Self { name, kind, unit, description, attributes, moved_by, instrument }
+        Self::of(Kind::Histogram(bounds), name, unit, description, attributes, moved_by)
     }
 
     /// Whether anybody reads it.

@@ -1,7 +1,5 @@
 //! What can never be done is put aside with its reason, and the rest goes on.
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use axum::Router;
 use axum::http::StatusCode;
@@ -12,7 +10,7 @@ use bellwire_schema::dead_letter::DeadReason;
 use tokio::net::TcpListener;
 
 use super::{at, wanted, workflow, world};
-use crate::world::{delivery, settings_of};
+use crate::world::{config_at, delivery, settings_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_cannot_be_read_puts_its_event_aside_and_no_other() {
@@ -43,12 +41,7 @@ async fn sns_that_says(status: StatusCode, code: &'static str) -> aws_sdk_sns::C
     let router = Router::new().fallback(move || async move { (status, error) });
     // It ends with the test's runtime.
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .endpoint_url(endpoint)
-        .region(Region::new(bellwire_local::REGION))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .load()
-        .await;
+    let config = config_at(endpoint, bellwire_local::REGION).await;
     aws_sdk_sns::Client::new(&config)
 }
 
