@@ -88,6 +88,16 @@ impl Receiver {
     ///
     /// Where loopback has no port left.
     pub fn start() -> Result<Self, ReceiverError> {
+        Self::start_with(|_| ())
+    }
+
+    /// As [`Receiver::start`]; `on_traces` gets each export of traces too, as it came, before
+    /// its sender has its answer.
+    ///
+    /// # Errors
+    ///
+    /// Where loopback has no port left.
+    pub fn start_with(on_traces: impl Fn(&[u8]) + Send + 'static) -> Result<Self, ReceiverError> {
         let failed = |reason: String| ReceiverError { reason };
         let server = Server::http("127.0.0.1:0").map_err(|error| failed(error.to_string()))?;
         let address = server
@@ -105,7 +115,7 @@ impl Receiver {
             move || {
                 while !is_ending.load(Ordering::Relaxed) {
                     match server.recv_timeout(POLL) {
-                        Ok(Some(request)) => answer(request, &received),
+                        Ok(Some(request)) => answer(request, &received, &on_traces),
                         Ok(None) => {}
                         Err(_) => return,
                     }
@@ -150,12 +160,15 @@ impl Drop for Receiver {
     }
 }
 
-fn answer(mut request: Request, received: &Mutex<Received>) {
+fn answer(mut request: Request, received: &Mutex<Received>, on_traces: &impl Fn(&[u8])) {
     let status = match (request.method(), request.url()) {
         (Method::Post, TRACES_PATH) => {
             let mut body = Vec::new();
             match request.as_reader().take(BODY_BYTES_MAX).read_to_end(&mut body) {
-                Ok(_) => keep(&body, received),
+                Ok(_) => {
+                    on_traces(&body);
+                    keep(&body, received)
+                }
                 Err(_) => 400,
             }
         }
