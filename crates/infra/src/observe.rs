@@ -11,8 +11,8 @@ use crate::aws::Aws;
 use crate::desired::{ALIAS, log_group_of};
 use crate::error::{CallError, failed};
 use crate::kind::{
-    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, log_group,
-    permission, queue, role, rule, state_machine, subscription, table, topic,
+    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, key,
+    log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::known::{Known, LogGroups};
 use crate::policy;
@@ -86,7 +86,7 @@ impl Adoption<'_> {
             }
         }
         if let Properties::Role(role) = &observed.properties
-            && role.path != self.owner.role_path()
+            && !self.owner.may_own_path(&role.path)
         {
             let cause = format!("it exists under the path {}, which IAM cannot change", role.path);
             let remedy = format!("delete it, or {rename}");
@@ -163,6 +163,7 @@ pub(crate) async fn observe(
 async fn one(aws: &Aws, owner: &Owner, id: &ResourceId) -> Result<Option<Observed>, CallError> {
     let name = &id.name;
     match id.kind {
+        Kind::Key => key::observe(aws, owner, name).await,
         Kind::Topic => topic::observe(aws, owner, name).await,
         Kind::Queue => queue::observe(aws, owner, name).await,
         Kind::Bucket => bucket::observe(aws, owner, name).await,
@@ -198,6 +199,10 @@ async fn stale(aws: &Aws, owner: &Owner) -> Result<Stale, CallError> {
         role::list(aws, owner),
     )?;
     let mut ids: Vec<ResourceId> = tags.keys().filter_map(|arn| id_of_arn(arn)).collect();
+    // A key's ARN has not its alias, and there is one of ours at most.
+    if tags.keys().any(|arn| arn.split(':').nth(2) == Some("kms")) {
+        ids.push(ResourceId::new(Kind::Key, owner.deployment.key_alias()));
+    }
     ids.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
     ids.extend(groups.iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
     ids.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));
