@@ -38,6 +38,7 @@ pub mod inputs;
 mod kind;
 mod known;
 mod lease;
+mod moved;
 pub mod observe;
 pub mod outputs;
 pub mod plan;

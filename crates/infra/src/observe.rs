@@ -15,6 +15,7 @@ use crate::kind::{
     log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::known::{Known, LogGroups};
+use crate::moved;
 use crate::policy;
 use crate::problem::Problem;
 use crate::record::{self, RecordSeen};
@@ -135,7 +136,8 @@ pub(crate) async fn observe(
         .buffered(CALLS_MAX)
         .try_collect()
         .await?;
-    let mut observation = Observation { record, ..Observation::default() };
+    let moved = moved::roles(aws, owner, &record, &names, &found).await?;
+    let mut observation = Observation { record, resources: moved, ..Observation::default() };
     let adoption = Adoption { owner, names: look.adopt };
     for observed in found.into_iter().flatten() {
         let is_wanted = wanted.contains(&observed.id());

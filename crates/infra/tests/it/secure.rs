@@ -319,14 +319,20 @@ async fn every_role_is_under_its_path_and_within_its_boundary() {
     let published = sns.publish().topic_arn(TOPIC).message("x").send().await;
     published.expect_err("beyond its boundary");
 
-    // A path cannot be changed, so that each role is made anew; and no boundary is left.
-    let plan = world.apply(&world.provisioner(WORKFLOW).await).await;
+    // A path cannot be changed, so that each role is made anew; and no boundary is left. What
+    // goes with it, IAM does not list under the new path.
+    let (without_predict, _) =
+        WORKFLOW.split_once("[[trigger]]\nname = \"predict\"").expect("there");
+    let fewer = format!("{without_predict}\n[handler]\nartifact = \"handler.zip\"\n");
+    let plan = world.apply(&world.provisioner(&fewer).await).await;
+    assert_eq!(step_of(&plan, Kind::Role, "wine-predict"), Some(Action::Delete), "{plan}");
+    iam.get_role().role_name("wine-predict").send().await.expect_err("it is gone");
     assert_eq!(step_of(&plan, Kind::Role, "wine-worker"), Some(Action::Replace), "{plan}");
     assert_eq!(role(&world, "wine-worker").await, ("/bellwire/wine/".to_owned(), None));
-    let (again, _) = world.plan(&world.provisioner(WORKFLOW).await).await;
+    let (again, _) = world.plan(&world.provisioner(&fewer).await).await;
     assert!(again.is_empty(), "{again}");
-    let unbound = with("[security]\npermissions_boundary = \"ml\"\n");
-    world.apply(&world.provisioner(&unbound).await).await;
+    let bound = with("[security]\npermissions_boundary = \"ml\"\n");
+    world.apply(&world.provisioner(&bound).await).await;
     assert_eq!(role(&world, "wine-worker").await.1, Some(boundary));
     world.apply(&world.provisioner(WORKFLOW).await).await;
     assert_eq!(role(&world, "wine-worker").await.1, None);
