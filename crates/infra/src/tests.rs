@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bellwire_schema::fifo::is_fifo;
 use bellwire_schema::workflow::{
     BatchTarget, ClaimCheck, CompletionSource, Delivery, Protocol, PublisherRun, Source,
-    SourceKind, Subscriber, Target, TopicKind, Trigger, Workflow,
+    SourceKind, Subscriber, Target, TopicKey, TopicKind, Trigger, Workflow,
 };
 use bellwire_schema::{EventType, Stage};
 use proptest::prelude::*;
@@ -691,6 +691,8 @@ fn any_workflow() -> impl Strategy<Value = (Workflow, Inputs)> {
                     (workflow.publisher, inputs.publisher)
                 };
             }
+            workflow.topic.kms_key = (setting == 2).then_some(TopicKey::Create);
+            workflow.security.tls_only = setting != 1;
             workflow.handler.memory_mb = 128 * setting;
             workflow.handler.log_retention_days = setting;
             if is_told {
