@@ -20,6 +20,8 @@ impl Desired<'_> {
             }
             if sources.iter().any(|(_, source)| source.via == Via::Topic) {
                 depends_on.push(self.topic_id());
+                // S3 sends a test message, for which the key must admit the bucket.
+                depends_on.extend(self.before_topic());
             }
             if sources.iter().any(|(_, source)| source.create) {
                 depends_on.push(ResourceId::new(Kind::Bucket, &bucket));
@@ -76,7 +78,7 @@ pub(crate) fn sources_by_bucket(workflow: &Workflow) -> BTreeMap<String, Vec<(&s
 }
 
 /// The buckets that have sources which take this way.
-pub(super) fn buckets_via(workflow: &Workflow, via: Via) -> Vec<String> {
+pub(crate) fn buckets_via(workflow: &Workflow, via: Via) -> Vec<String> {
     let buckets = sources_by_bucket(workflow).into_iter();
     let buckets = buckets.filter(|(_, sources)| sources.iter().any(|(_, s3)| s3.via == via));
     buckets.map(|(bucket, _)| bucket).collect()
