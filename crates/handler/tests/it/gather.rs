@@ -1,6 +1,7 @@
 //! Many events, one start: against a real ledger, real buckets and real state machines.
 
 mod crashes;
+mod deployed;
 mod ends;
 mod links;
 mod objects;

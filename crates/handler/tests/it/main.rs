@@ -2,6 +2,7 @@
 
 mod calls;
 mod chaos;
+mod deployed;
 mod gather;
 mod guards;
 mod hints;

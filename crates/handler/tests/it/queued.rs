@@ -2,28 +2,23 @@
 //! the publisher's own outbox, and handled by the real function from its work queue.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aws_config::SdkConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
-use bellwire_infra::inputs::{self, Code};
-use bellwire_infra::plan::Plan;
-use bellwire_infra::{Provisioner, resource::Kind};
-use bellwire_local::LocalCloud;
+use bellwire_infra::inputs::Code;
+use bellwire_infra::resource::Kind;
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::ingest::Admit as _;
 use bellwire_publisher::outbox::Outbox;
 use bellwire_publisher::publish::{Outlet, SnsTopic};
 use bellwire_publisher::quarantine::SqsDeadQueue;
 use bellwire_publisher::spool::{Limits, Spool};
-use bellwire_schema::{Envelope, Place, workflow};
+use bellwire_schema::Envelope;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::config_at;
+use crate::deployed::{Deployed, PATIENCE, execute};
 
 const WORKFLOW: &str = r#"
 workflow = "queue"
@@ -53,64 +48,29 @@ on = "collection.started"
 start = { sqs = "arn:aws:sqs:us-east-1:000000000000:told" }
 "#;
 
-const DEFINITION: &str = r#"{"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}"#;
 const STARTED: &str = "ml.collection.started.v1";
 const REQUESTED: &str = "ml.collection.requested.v1";
 
-/// Whatever a test waits for is there long before.
-const PATIENCE: Duration = Duration::from_secs(120);
 const LIMITS: Limits = Limits { events_max: 1_000, bytes_max: 16 * 1024 * 1024 };
 
 struct World {
-    _cloud: LocalCloud,
-    folder: PathBuf,
-    config: SdkConfig,
-    place: Place,
+    deployed: Deployed,
     sqs: aws_sdk_sqs::Client,
     topic: &'static str,
 }
 
 impl World {
     async fn new(kind: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("queued-{}-{kind}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("pass.asl.json"), DEFINITION).unwrap();
-        let cloud = LocalCloud::for_tests();
-        let config = config_at(cloud.endpoint_url(), cloud.region()).await;
-        let place = Place::new(cloud.region(), cloud.account_id());
-        let sqs = aws_sdk_sqs::Client::new(&config);
-        let topic = if kind == "fifo" { "queue.fifo" } else { "queue" };
-        Self { _cloud: cloud, folder, config, place, sqs, topic }
-    }
-
-    async fn provisioner(&self, kind: &str) -> Provisioner {
         let telling = if kind == "standard" { TELLING } else { "" };
-        let workflow = workflow::read(&(WORKFLOW.replace("KIND", kind) + telling));
-        let workflow = workflow.unwrap_or_else(|problems| panic!("{problems}"));
-        Provisioner::connect(&self.config, workflow, None).await.unwrap()
-    }
-
-    async fn plan(&self, provisioner: &Provisioner) -> (Plan, Code) {
-        // The function's zip, which `cargo xtask build --profile dev` makes.
-        let this = std::env::current_exe().unwrap();
-        let root = this.ancestors().nth(4).unwrap().to_owned();
-        let inputs = inputs::read(provisioner.workflow(), &root, &self.folder);
-        let inputs = inputs.unwrap_or_else(|problems| panic!("run `cargo xtask test`: {problems}"));
-        let plan = provisioner.plan(&inputs).await.unwrap_or_else(|error| panic!("{error}"));
-        (plan, inputs.code)
-    }
-
-    async fn apply(&self, kind: &str) -> Plan {
-        let provisioner = self.provisioner(kind).await;
-        let (plan, code) = self.plan(&provisioner).await;
-        execute(&provisioner, &plan, &code).await;
-        plan
+        let deployed = Deployed::of(WORKFLOW.replace("KIND", kind) + telling).await;
+        let sqs = aws_sdk_sqs::Client::new(&deployed.config);
+        let topic = if kind == "fifo" { "queue.fifo" } else { "queue" };
+        Self { deployed, sqs, topic }
     }
 
     /// Subscribes a queue of the topic's kind to all that the topic gets.
     async fn hear_everything(&self) {
-        let arn = self.place.queue_arn(&self.heard());
+        let arn = self.deployed.place.queue_arn(&self.heard());
         let policy = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"},
             "Action": "sqs:SendMessage", "Resource": arn,
@@ -121,8 +81,9 @@ impl World {
             queue = queue.attributes(QueueAttributeName::FifoQueue, "true");
         }
         queue.send().await.unwrap();
-        let subscribe = aws_sdk_sns::Client::new(&self.config).subscribe();
-        let subscribe = subscribe.topic_arn(self.place.topic_arn(self.topic)).protocol("sqs");
+        let subscribe = aws_sdk_sns::Client::new(&self.deployed.config).subscribe();
+        let subscribe =
+            subscribe.topic_arn(self.deployed.place.topic_arn(self.topic)).protocol("sqs");
         let subscribe = subscribe.endpoint(arn).attributes("RawMessageDelivery", "true");
         subscribe.send().await.unwrap();
     }
@@ -137,8 +98,8 @@ impl World {
 
     /// Publishes as a publisher does what came in over HTTP.
     async fn publish(&self, events: Vec<Envelope>) {
-        let sns = aws_sdk_sns::Client::new(&self.config);
-        let topic = SnsTopic::new(sns, self.place.topic_arn(self.topic));
+        let sns = aws_sdk_sns::Client::new(&self.deployed.config);
+        let topic = SnsTopic::new(sns, self.deployed.place.topic_arn(self.topic));
         let dead = SqsDeadQueue::new(self.sqs.clone(), self.url("queue-dead").await);
         let spool = Spool::in_memory(LIMITS).unwrap();
         spool.admit(events).await.unwrap();
@@ -184,17 +145,6 @@ impl World {
     }
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-async fn execute(provisioner: &Provisioner, plan: &Plan, code: &Code) {
-    let applied = provisioner.apply(plan, code, "the test", &|_| {}, &AtomicBool::new(false)).await;
-    applied.unwrap_or_else(|error| panic!("{error}\n{plan}"));
-}
-
 fn requested(id: &str, dataset: &str) -> Envelope {
     let mut event = Envelope::new(id, "/app", "collection.requested".parse().unwrap());
     event.dataset = Some(dataset.to_owned());
@@ -214,9 +164,9 @@ fn started_by_dataset(heard: &[Envelope]) -> BTreeMap<String, Vec<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fifo_workflow_starts_what_is_of_one_dataset_in_order() {
     let world = World::new("fifo").await;
-    world.apply("fifo").await;
-    let provisioner = world.provisioner("fifo").await;
-    let (plan, _) = world.plan(&provisioner).await;
+    world.deployed.apply().await;
+    let provisioner = world.deployed.provisioner().await;
+    let (plan, _) = world.deployed.plan(&provisioner).await;
     assert!(plan.is_empty(), "{plan}");
     world.hear_everything().await;
 
@@ -247,7 +197,7 @@ async fn a_fifo_workflow_starts_what_is_of_one_dataset_in_order() {
 async fn a_standard_workflow_is_handled_through_a_work_queue_too() {
     let world = World::new("standard").await;
     world.sqs.create_queue().queue_name("told").send().await.unwrap();
-    let plan = world.apply("standard").await;
+    let plan = world.deployed.apply().await;
     let is_permitted = plan
         .steps
         .iter()
