@@ -14,12 +14,16 @@ use crate::known::Known;
 /// One client a service, all of one configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Aws {
+    pub(crate) batch: aws_sdk_batch::Client,
+    pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) events: aws_sdk_eventbridge::Client,
     pub(crate) iam: aws_sdk_iam::Client,
     pub(crate) kms: aws_sdk_kms::Client,
     pub(crate) lambda: aws_sdk_lambda::Client,
     pub(crate) logs: aws_sdk_cloudwatchlogs::Client,
+    #[cfg(feature = "lookup-sagemaker")]
+    pub(crate) sagemaker: aws_sdk_sagemaker::Client,
     pub(crate) s3: aws_sdk_s3::Client,
     pub(crate) sfn: aws_sdk_sfn::Client,
     pub(crate) sns: aws_sdk_sns::Client,
@@ -47,12 +51,16 @@ impl Aws {
             }};
         }
         Self {
+            batch: client!(aws_sdk_batch),
+            cloudwatch: client!(aws_sdk_cloudwatch),
             dynamodb: client!(aws_sdk_dynamodb),
             events: client!(aws_sdk_eventbridge),
             iam: client!(aws_sdk_iam),
             kms: client!(aws_sdk_kms),
             lambda: client!(aws_sdk_lambda),
             logs: client!(aws_sdk_cloudwatchlogs),
+            #[cfg(feature = "lookup-sagemaker")]
+            sagemaker: client!(aws_sdk_sagemaker),
             s3: client!(aws_sdk_s3),
             sfn: client!(aws_sdk_sfn),
             sns: client!(aws_sdk_sns),

@@ -1,7 +1,7 @@
 //! Policy documents: who may do what, each derived from what a component calls
 //! and from the resources in the plan. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwire_ledger::{BY_DUE_INDEX, BY_RUN_INDEX};
 use bellwire_schema::workflow::{
@@ -77,6 +77,14 @@ pub(crate) fn parse_encoded(text: &str) -> Value {
     parse(&String::from_utf8_lossy(&bytes))
 }
 
+/// The ARN for which a statement lets a service call, as its condition has it.
+pub(crate) fn source_arn_of(condition: &Value) -> String {
+    let operators = condition.as_object().into_iter().flatten();
+    let mut keys = operators.flat_map(|(_, keys)| keys.as_object().into_iter().flatten());
+    let found = keys.find(|(key, _)| key.eq_ignore_ascii_case("aws:SourceArn"));
+    found.and_then(|(_, arn)| arn.as_str()).unwrap_or_default().to_owned()
+}
+
 /// How many different actions a document allows.
 pub(crate) fn actions(document: &Value) -> usize {
     let statements = document["Statement"].as_array().into_iter().flatten();
@@ -96,7 +104,7 @@ pub(crate) fn allow(sid: &str, actions: &[&str], resources: &[String]) -> Value 
 const SID_TLS: &str = "TlsOnly";
 
 /// Refuses what does not come over TLS.
-fn tls_only(action: &str, resources: &[String]) -> Value {
+pub(crate) fn tls_only(action: &str, resources: &[String]) -> Value {
     json!({
         "Sid": SID_TLS,
         "Effect": "Deny",
@@ -170,19 +178,38 @@ fn service_may(
 /// are those that have ever been told to notify them.
 const SID_BUCKETS: &str = "BucketsNotify";
 
-/// The ingest queue's: the buckets and rules of the plan may fill it.
+/// The ingest queue's: the buckets and rules of the plan may fill it, and the buckets of
+/// other accounts.
 #[must_use]
-pub fn ingest_queue(owner: &Owner, buckets: &[String], rules: &[String]) -> Value {
+pub fn ingest_queue(
+    owner: &Owner,
+    buckets: &[String],
+    of_others: &BTreeMap<String, Vec<String>>,
+    rules: &[String],
+) -> Value {
     let queue = owner.place.queue_arn(&owner.deployment.ingest_queue());
     let mut statements = Vec::new();
     if !buckets.is_empty() {
         statements.push(buckets_notify(owner, "sqs:SendMessage", &queue, buckets));
+    }
+    for (account, buckets) in of_others {
+        statements.push(others_notify(owner, account, buckets, &queue));
     }
     if !rules.is_empty() {
         statements.push(rules_may_send(owner, &queue, rules));
     }
     statements.push(tls_only("sqs:*", &[queue]));
     document(&statements)
+}
+
+/// Lets S3 tell the ingest queue for buckets of another account.
+fn others_notify(owner: &Owner, account: &str, buckets: &[String], queue: &str) -> Value {
+    let buckets: Vec<String> = buckets.iter().map(|b| owner.place.bucket_arn(b)).collect();
+    let sid = format!("BucketsOf{account}Notify");
+    let service = "s3.amazonaws.com";
+    let mut admits = service_may(owner, &sid, service, "sqs:SendMessage", queue, &buckets);
+    admits["Condition"]["StringEquals"]["aws:SourceAccount"] = account.into();
+    admits
 }
 
 fn rules_may_send(owner: &Owner, queue: &str, rules: &[String]) -> Value {
@@ -205,7 +232,7 @@ pub(crate) fn buckets_of(policy: &Value) -> Vec<String> {
     sources.filter_map(|arn| Some(arn.as_str()?.split(":::").nth(1)?.to_owned())).collect()
 }
 
-fn topic_may_send(sid: &str, queue: &str, topic: &str) -> Value {
+pub(crate) fn topic_may_send(sid: &str, queue: &str, topic: &str) -> Value {
     json!({
         "Sid": sid,
         "Effect": "Allow",

@@ -1,6 +1,8 @@
 //! What there should be on AWS: workflow file and artifacts to resources. Pure.
 
+mod alarms;
 mod buckets;
+mod dashboard;
 mod functions;
 mod handler;
 mod ledger;
@@ -9,16 +11,19 @@ mod queues;
 mod rules;
 mod security;
 mod state_machines;
+mod subscribers;
 mod topic;
 
 use bellwire_schema::workflow::{Delivery, Workflow};
 
 use crate::inputs::Inputs;
 use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
+use crate::source_keys;
 
-pub(crate) use self::buckets::{buckets_via, sources_by_bucket};
+pub(crate) use self::buckets::{buckets_via, notification_entries, sources_by_bucket};
 pub use self::functions::log_group_of;
 pub(crate) use self::state_machines::function_references;
+pub(crate) use self::subscribers::{admission, function_statement, queue_statement};
 
 /// The alias that everything hangs on, so that a rollback is one call.
 pub const ALIAS: &str = "live";
@@ -39,8 +44,12 @@ pub fn desired(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Vec<Resou
     desired.state_machines();
     desired.handler();
     desired.rules();
+    desired.subscribers();
     desired.subscriptions();
+    desired.alarms();
+    desired.dashboard();
     let mut resources = desired.resources;
+    source_keys::settle(owner, workflow, &mut resources);
     security::settle(owner, &workflow.security, &mut resources);
     resources.sort_by_key(Resource::id);
     resources

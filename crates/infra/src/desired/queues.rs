@@ -1,11 +1,15 @@
 //! The ingest queue, the work queue, the queue of hints, and the dead queues behind them.
 
+use std::collections::BTreeMap;
+
 use bellwire_schema::workflow::{PublisherRun, TopicKind, Via, Workflow};
 use serde_json::Value;
 
 use super::Desired;
 use super::buckets::buckets_via;
 use super::rules::rules_into_ingest;
+use super::subscribers::made_queues;
+use crate::elsewhere::foreign_buckets;
 use crate::kind::queue::{Queue, Redrive};
 use crate::policy;
 use crate::resource::{Kind, Owner, Properties, ResourceId};
@@ -46,6 +50,10 @@ impl Desired<'_> {
         let (ingest, dead) = (deployment.ingest_queue(), deployment.dead_queue());
         let rules: Vec<String> = rules_into_ingest(self.owner, self.workflow);
         let buckets = buckets_via(self.workflow, Via::Publisher);
+        let mut of_others: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (bucket, account) in foreign_buckets(self.workflow) {
+            of_others.entry(account).or_default().push(bucket);
+        }
         let queue = |name: &str| Queue {
             name: name.to_owned(),
             arn: place.queue_arn(name),
@@ -69,19 +77,23 @@ impl Desired<'_> {
         };
         let mut redriving = vec![ingest.as_str()];
         redriving.extend((self.is_queued() && is_shared).then_some(work.as_str()));
+        let made = made_queues(self.owner, self.workflow, TopicKind::Standard);
+        redriving.extend(made.iter().map(String::as_str));
         let topic = is_shared.then_some(topic_arn.as_str());
         let policy = policy::dead_queue(self.owner, &place.queue_arn(&dead), topic, &rules);
         let mut queues = vec![dead_queue(&dead, redriving, policy)];
         if !is_shared {
             let arn = place.queue_arn(&undelivered);
             let policy = policy::dead_queue(self.owner, &arn, Some(&topic_arn), &[]);
-            queues.push(dead_queue(&undelivered, vec![&work], policy));
+            let made = made_queues(self.owner, self.workflow, TopicKind::Fifo);
+            let redriving = [&work].into_iter().chain(&made).map(String::as_str).collect();
+            queues.push(dead_queue(&undelivered, redriving, policy));
         }
         let redrive =
             Redrive { dead_queue_arn: place.queue_arn(&dead), receives_max: RECEIVES_MAX };
         let ingest_queue = Queue {
             redrive: Some(redrive),
-            policy: policy::ingest_queue(self.owner, &buckets, &rules),
+            policy: policy::ingest_queue(self.owner, &buckets, &of_others, &rules),
             ..queue(&ingest)
         };
         let work_queue = Queue {

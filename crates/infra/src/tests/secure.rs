@@ -7,6 +7,7 @@ use bellwire_schema::workflow::{
 };
 use serde_json::{Value, json};
 
+use super::watching::{subscribed, watched};
 use super::{as_function, changed, desired_of, plan_of, queued, world_of};
 use crate::diff::destruction;
 use crate::observe::Observation;
@@ -38,6 +39,8 @@ fn shapes() -> Vec<Vec<Resource>> {
     hinted.triggers[0].guards.cooldown_s = Some(10);
     vec![
         desired_of(&workflow(), &inputs()),
+        desired_of(&watched(), &inputs()),
+        desired_of(&subscribed(), &inputs()),
         desired_of(&function, &function_inputs),
         desired_of(&hinted, &inputs()),
         desired_of(&queued(TopicKind::Fifo), &inputs()),
@@ -226,6 +229,8 @@ fn nothing_is_lost_at_any_hop() {
     let mut kinds = BTreeSet::new();
     for resource in shapes().into_iter().flatten() {
         match &resource.properties {
+            // What alarms tell is no event.
+            Properties::Subscription(one) if one.topic_arn.ends_with(":wine-alarms") => {}
             Properties::Subscription(one) => {
                 assert!(dead(&one.dead_queue_arn), "{}", resource.id());
             }
@@ -322,7 +327,9 @@ fn everything_that_takes_tags_has_ours() {
         Kind::Alias,
         Kind::InvokeConfig,
         Kind::Permission,
+        Kind::FunctionPolicy,
         Kind::Subscription,
+        Kind::Dashboard,
     ];
     for resource in shapes().into_iter().flatten() {
         let fields = json!(resource.properties);
