@@ -216,13 +216,68 @@ class Bench:
         self.sqs("DeleteMessage", QueueUrl=self.url(queue), ReceiptHandle=handle)
         return messages[0]
 
-    def topic(self, name: str) -> str:
+    def topic(
+        self, name: str, statements: list[dict] | None = None, **attributes: str
+    ) -> str:
         topic = arn("sns", f"{PREFIX}-{name}")
-        self.root.query("sns", "CreateTopic", Name=f"{PREFIX}-{name}")
+        if statements is not None:
+            attributes["Policy"] = json.dumps({"Statement": statements})
+        parameters = {}
+        for index, (key, value) in enumerate(attributes.items(), 1):
+            parameters[f"Attributes.entry.{index}.key"] = key
+            parameters[f"Attributes.entry.{index}.value"] = value
+        made = self.root.query(
+            "sns", "CreateTopic", Name=f"{PREFIX}-{name}", **parameters
+        )
+        require(made.status == 200, made.body)
         self._removals.append(
             lambda: self.root.query("sns", "DeleteTopic", TopicArn=topic)
         )
         return topic
+
+    def bucket(self, name: str) -> str:
+        """Makes a bucket, and returns its ARN."""
+        name = f"{PREFIX}-{name}"
+        made = self.root.signed("s3", "PUT", f"/{name}", b"", {})
+        require(made.status == 200, made.body)
+        self._removals.append(
+            lambda: self.root.signed("s3", "DELETE", f"/{name}", b"", {})
+        )
+        return f"arn:aws:s3:::{name}"
+
+    def notify(self, bucket: str, topic: str) -> Answer:
+        """Has a bucket tell a topic of all that arrives in it."""
+        configuration = (
+            "<NotificationConfiguration><TopicConfiguration>"
+            f"<Topic>{topic}</Topic><Event>s3:ObjectCreated:*</Event>"
+            "</TopicConfiguration></NotificationConfiguration>"
+        )
+        name = bucket.rsplit(":", 1)[-1]
+        path = f"/{name}?notification="
+        return self.root.signed("s3", "PUT", path, configuration.encode(), {})
+
+    def key(self, name: str, statements: list[dict]) -> str:
+        """Makes a KMS key, and returns its alias."""
+        policy = json.dumps({"Statement": statements})
+        made = self.kms("CreateKey", Policy=policy)
+        require(made.status == 200, made.body)
+        key_id = made.json()["KeyMetadata"]["KeyId"]
+        alias = f"alias/{PREFIX}-{name}"
+        self.kms("CreateAlias", AliasName=alias, TargetKeyId=key_id)
+
+        def remove() -> None:
+            self.kms("DeleteAlias", AliasName=alias)
+            self.kms("ScheduleKeyDeletion", KeyId=key_id, PendingWindowInDays=7)
+
+        self._removals.append(remove)
+        return alias
+
+    def key_policy(self, key: str, statements: list[dict]) -> None:
+        policy = json.dumps({"Statement": statements})
+        self.kms("PutKeyPolicy", KeyId=key, PolicyName="default", Policy=policy)
+
+    def kms(self, action: str, **parameters: Any) -> Answer:
+        return self.root.target("kms", f"TrentService.{action}", parameters)
 
     def subscribe(self, topic: str, endpoint: str, **attributes: Any) -> None:
         parameters = {}

@@ -1,7 +1,7 @@
 """What makes ministack agree with AWS where Bellwire depends on it.
 
 Each patch replaces one function of ministack, and its docstring says what AWS does;
-those of authorisation and of Step Functions' tasks are in files of their own.
+those of authorisation, of keys and of Step Functions' tasks are in files of their own.
 The functions are private ones, so the launcher accepts one version of ministack only,
 and selfcheck.py asserts every behaviour on the running server at each start.
 """
@@ -29,6 +29,7 @@ from ministack.core.responses import (
 from ministack.services import eventbridge, lambda_svc, sns, sqs, stepfunctions
 
 import authorisation
+import encryption
 import step_functions
 from authorisation import service_allowed
 
@@ -81,6 +82,9 @@ def apply(log: authorisation.CallLog, own_variables: list[str]) -> None:
     _wrap(app, "pin_request_origin", authorisation.loopback_is_tls)
     _wrap(iam_actions, "extract_iam_action", authorisation.single_actions)
     _wrap(iam_evaluator, "enforce", authorisation.recorded)
+    _wrap(iam_evaluator, "resolve_principal", encryption.remembered)
+    _wrap(sns, "_get_topic", encryption.topic_of_publisher)
+    _wrap(sns, "topic_policy_allows", encryption.topic_for_service)
     _replace(lambda_svc, "invoke_async_with_retry", invoke_async)
     _replace(lambda_svc, "_reserved_concurrency", reserved_concurrency)
     _wrap(lambda_svc, "_execute_function_provided_warm", log_of_failed_start)

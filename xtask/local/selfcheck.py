@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ministack.core.iam_evaluator import EvalContext
 
 from bench import (
+    ACCOUNT,
     CRASHING,
     PREFIX,
     WAIT_S,
@@ -79,6 +80,8 @@ class Checks:
         yield "callback_permission", self.callback_permission
         yield "state_test_permission", self.state_test_permission
         yield "batch_actions", self.batch_actions
+        yield "topic_key", self.topic_key
+        yield "topic_key_of_aws", self.topic_key_of_aws
         yield "array_filter", self.array_filter
         yield "tls", self.tls
         yield "no_stall", self.no_stall
@@ -251,6 +254,39 @@ class Checks:
         self._expect_recorded(f":user/{PREFIX}", "sqs:SendMessage", "Allow")
         self._expect_recorded(f":user/{PREFIX}", "sqs:ReceiveMessage", "ImplicitDeny")
 
+    def topic_key(self) -> None:
+        """To publish through a topic's key takes its use: of a caller by the policies of
+        both, of S3 by the key's, for the bucket that it names."""
+        bucket = self._bench.bucket("key")
+        key = self._bench.key("key", _key_admits(arn("s3", "another")))
+        topic = self._bench.topic("key", [_publishes(bucket)], KmsMasterKeyId=key)
+        refused = self._bench.notify(bucket, topic)
+        require(refused.status == 400, f"S3 is admitted: {refused.body}")
+        self._bench.key_policy(key, _key_admits(bucket))
+        admitted = self._bench.notify(bucket, topic)
+        require(admitted.status == 200, admitted.body)
+        with _user(self._bench, ["sns:Publish"], "key") as user:
+            sent = user.query("sns", "Publish", TopicArn=topic, Message="check")
+            require("KMSAccessDenied" in sent.body, sent.body)
+        use = ["sns:Publish", "kms:Decrypt", "kms:GenerateDataKey"]
+        with _user(self._bench, use, "key") as user:
+            sent = user.query("sns", "Publish", TopicArn=topic, Message="check")
+            require(sent.status == 200, sent.body)
+        self._expect_recorded(f":user/{PREFIX}-key", "kms:GenerateDataKey", "Allow")
+
+    def topic_key_of_aws(self) -> None:
+        """The key that AWS manages for SNS admits everybody of the account, and no
+        service."""
+        bucket = self._bench.bucket("key-of-aws")
+        topic = self._bench.topic(
+            "key-of-aws", [_publishes(bucket)], KmsMasterKeyId="alias/aws/sns"
+        )
+        refused = self._bench.notify(bucket, topic)
+        require(refused.status == 400, f"S3 is admitted: {refused.body}")
+        with _user(self._bench, ["sns:Publish"], "key-of-aws") as user:
+            sent = user.query("sns", "Publish", TopicArn=topic, Message="check")
+            require(sent.status == 200, sent.body)
+
     def _expect_recorded(self, principal: str, action: str, decision: str) -> None:
         """Not of AWS: the calls and their decisions are on record."""
         found = any(
@@ -370,10 +406,29 @@ def _from(service: str, source: str) -> dict:
     }
 
 
+def _publishes(bucket: str) -> dict:
+    return {
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "sns:Publish",
+        "Resource": "*",
+        "Condition": {"ArnLike": {"aws:SourceArn": bucket}},
+    }
+
+
+def _key_admits(bucket: str) -> list[dict]:
+    """The account, and S3 for one bucket."""
+    root = f"arn:aws:iam::{ACCOUNT}:root"
+    account = {"AWS": root}
+    own = {"Effect": "Allow", "Principal": account, "Action": "kms:*", "Resource": "*"}
+    use = ["kms:Decrypt", "kms:GenerateDataKey"]
+    return [own, {**_publishes(bucket), "Action": use}]
+
+
 @contextlib.contextmanager
-def _user(bench: Bench, actions: list[str]) -> Iterator[Client]:
+def _user(bench: Bench, actions: list[str], name: str = "user") -> Iterator[Client]:
     """A user that may do nothing but `actions`."""
-    name = {"UserName": f"{PREFIX}-user"}
+    name = {"UserName": f"{PREFIX}-{name}"}
     policy = {"PolicyName": "allow", **name}
     bench.root.query("iam", "CreateUser", **name)
     statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}

@@ -20,7 +20,7 @@ pub(crate) async fn credentials(
     let config = load::aws().await;
     let place = place_of(&config).await?;
     check_place(&workflow, &place)?;
-    let owner = Owner { deployment: load::deployment(global, &workflow), place };
+    let owner = Owner::new(load::deployment(global, &workflow), place, &workflow.security);
     let role = load::component(&owner.deployment, &workflow, &options.component)?;
     let role = owner.role_arn(&role);
     let assumed = aws_sdk_sts::Client::new(&config)

@@ -13,8 +13,8 @@ use crate::calls::as_step;
 use crate::error::CallError;
 use crate::inputs::Code;
 use crate::kind::{
-    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, log_group,
-    permission, queue, role, rule, state_machine, subscription, table, topic,
+    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, key,
+    log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::lease::{self, NoLease};
 use crate::plan::{Action, Plan, Step};
@@ -305,6 +305,7 @@ impl Executor<'_> {
     async fn create(&self, desired: &Properties) -> Result<(), CallError> {
         let Self { aws, owner, code, .. } = self;
         match desired {
+            Properties::Key(key) => key::create(aws, key).await,
             Properties::Topic(topic) => topic::create(aws, topic).await,
             Properties::Queue(queue) => queue::create(aws, queue).await,
             Properties::Bucket(bucket) => bucket::create(aws, bucket).await,
@@ -332,6 +333,7 @@ impl Executor<'_> {
 
         let Self { aws, owner, code, .. } = self;
         match (desired, observed) {
+            (P::Key(new), P::Key(old)) => key::update(aws, new, old).await,
             (P::Topic(new), P::Topic(old)) => topic::update(aws, new, old).await,
             (P::Queue(new), P::Queue(old)) => queue::update(aws, new, old).await,
             (P::Bucket(new), P::Bucket(old)) => bucket::update(aws, new, old).await,
@@ -368,6 +370,7 @@ impl Executor<'_> {
     async fn delete(&self, observed: &Properties, with_data: bool) -> Result<(), CallError> {
         let Self { aws, owner, .. } = self;
         match observed {
+            Properties::Key(key) => key::delete(aws, key, with_data).await,
             Properties::Topic(topic) => topic::delete(aws, topic).await,
             Properties::Queue(queue) => queue::delete(aws, queue, with_data).await,
             Properties::Bucket(bucket) => bucket::delete(aws, bucket, with_data).await,

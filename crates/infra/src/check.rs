@@ -49,7 +49,7 @@ fn subscriber(owner: &Owner, subscriber: &Subscriber) -> Option<Problem> {
 
 /// The handler calls the services of its own region.
 fn target_elsewhere(owner: &Owner, trigger: &Trigger) -> Option<Problem> {
-    let Owner { deployment, place } = owner;
+    let Owner { deployment, place, .. } = owner;
     let arns = [
         Some(trigger.target.arn(deployment, place, &trigger.name)),
         trigger.target.job_definition_arn(place),

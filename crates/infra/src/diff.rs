@@ -207,6 +207,7 @@ fn redacted(field: &str, from: &Value, to: &Value) -> Change {
 fn replacement_reason(kind: Kind, field: &str) -> Option<&'static str> {
     match kind {
         Kind::Permission => Some("Lambda has no call to change a permission"),
+        Kind::Role if field == "path" => Some("IAM cannot change the path of a role"),
         Kind::Table if field.starts_with("key.") => Some("the key of a table cannot be changed"),
         _ => None,
     }

@@ -14,7 +14,8 @@
 //! | kind | what makes it ours |
 //! | --- | --- |
 //! | topic, queue, bucket, table, log group, function, state machine, rule | its name and its tags |
-//! | role | its path and its tags |
+//! | key | its alias and its tags |
+//! | role | the end of its path, and its tags |
 //! | alias, retries | its function |
 //! | permission | its function, and its Sid |
 //! | event source mapping | its tags, or our queue and our alias as its ends |
@@ -37,6 +38,7 @@ pub mod inputs;
 mod kind;
 mod known;
 mod lease;
+mod moved;
 pub mod observe;
 pub mod outputs;
 pub mod plan;
@@ -49,6 +51,7 @@ mod record;
 pub mod resource;
 pub mod rollback;
 pub mod saved;
+mod secured;
 mod statements;
 mod targets;
 #[cfg(test)]
@@ -56,6 +59,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod timings;
+mod topic_key;
 mod wait;
 mod watched;
 
@@ -74,6 +78,7 @@ pub mod properties {
     pub use crate::kind::event_source_mapping::EventSourceMapping;
     pub use crate::kind::function::{Function, Release};
     pub use crate::kind::invoke_config::InvokeConfig;
+    pub use crate::kind::key::KmsKey;
     pub use crate::kind::log_group::LogGroup;
     pub use crate::kind::permission::Permission;
     pub use crate::kind::queue::{Queue, Redrive};

@@ -11,10 +11,11 @@ use crate::aws::Aws;
 use crate::desired::{ALIAS, log_group_of};
 use crate::error::{CallError, failed};
 use crate::kind::{
-    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, log_group,
-    permission, queue, role, rule, state_machine, subscription, table, topic,
+    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, key,
+    log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::known::{Known, LogGroups};
+use crate::moved;
 use crate::policy;
 use crate::problem::Problem;
 use crate::record::{self, RecordSeen};
@@ -86,7 +87,7 @@ impl Adoption<'_> {
             }
         }
         if let Properties::Role(role) = &observed.properties
-            && role.path != self.owner.role_path()
+            && !self.owner.may_own_path(&role.path)
         {
             let cause = format!("it exists under the path {}, which IAM cannot change", role.path);
             let remedy = format!("delete it, or {rename}");
@@ -135,7 +136,8 @@ pub(crate) async fn observe(
         .buffered(CALLS_MAX)
         .try_collect()
         .await?;
-    let mut observation = Observation { record, ..Observation::default() };
+    let moved = moved::roles(aws, owner, &record, &names, &found).await?;
+    let mut observation = Observation { record, resources: moved, ..Observation::default() };
     let adoption = Adoption { owner, names: look.adopt };
     for observed in found.into_iter().flatten() {
         let is_wanted = wanted.contains(&observed.id());
@@ -163,6 +165,7 @@ pub(crate) async fn observe(
 async fn one(aws: &Aws, owner: &Owner, id: &ResourceId) -> Result<Option<Observed>, CallError> {
     let name = &id.name;
     match id.kind {
+        Kind::Key => key::observe(aws, owner, name).await,
         Kind::Topic => topic::observe(aws, owner, name).await,
         Kind::Queue => queue::observe(aws, owner, name).await,
         Kind::Bucket => bucket::observe(aws, owner, name).await,
@@ -198,6 +201,10 @@ async fn stale(aws: &Aws, owner: &Owner) -> Result<Stale, CallError> {
         role::list(aws, owner),
     )?;
     let mut ids: Vec<ResourceId> = tags.keys().filter_map(|arn| id_of_arn(arn)).collect();
+    // A key's ARN has not its alias, and there is one of ours at most.
+    if tags.keys().any(|arn| arn.split(':').nth(2) == Some("kms")) {
+        ids.push(ResourceId::new(Kind::Key, owner.deployment.key_alias()));
+    }
     ids.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
     ids.extend(groups.iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
     ids.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));

@@ -12,11 +12,12 @@ use serde_json::{Map, Value, json};
 use crate::gather;
 use crate::resource::Owner;
 use crate::targets;
+use crate::topic_key;
 
 const VERSION: &str = "2012-10-17";
 
 /// A document of these statements, in the form in which all are compared.
-fn document(statements: &[Value]) -> Value {
+pub(crate) fn document(statements: &[Value]) -> Value {
     canonical(&json!({"Version": VERSION, "Statement": statements}))
 }
 
@@ -91,16 +92,38 @@ pub(crate) fn allow(sid: &str, actions: &[&str], resources: &[String]) -> Value 
     json!({"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources})
 }
 
+/// The Sid of the statement that refuses what does not come over TLS.
+const SID_TLS: &str = "TlsOnly";
+
 /// Refuses what does not come over TLS.
 fn tls_only(action: &str, resources: &[String]) -> Value {
     json!({
-        "Sid": "TlsOnly",
+        "Sid": SID_TLS,
         "Effect": "Deny",
         "Principal": "*",
         "Action": action,
         "Resource": resources,
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     })
+}
+
+/// Whether a policy refuses what does not come over TLS, of everybody.
+pub(crate) fn is_tls_only(policy: &Value) -> bool {
+    let statements = policy["Statement"].as_array().into_iter().flatten();
+    let refuses = |statement: &Value| {
+        statement["Effect"] == "Deny"
+            && statement["Principal"] == "*"
+            && statement["Condition"]["Bool"]["aws:SecureTransport"] == "false"
+    };
+    statements.into_iter().any(refuses)
+}
+
+/// A policy without that statement; `null` where nothing is left of it.
+pub(crate) fn without_tls_only(policy: &Value) -> Value {
+    let statements = policy["Statement"].as_array().cloned().unwrap_or_default();
+    let left: Vec<Value> =
+        statements.into_iter().filter(|statement| statement["Sid"] != SID_TLS).collect();
+    if left.is_empty() { Value::Null } else { document(&left) }
 }
 
 /// The topic's: everybody needs an IAM permission of their own, and TLS; but for the
@@ -319,34 +342,6 @@ fn write_logs(owner: &Owner, function: &str) -> Value {
     allow("WriteLogs", &actions, &[format!("{group}:*")])
 }
 
-/// What publishing to a topic under a customer key takes beside `sns:Publish`.
-fn use_topic_key(owner: &Owner, workflow: &Workflow) -> Option<Value> {
-    let key = workflow.topic.kms_key.as_deref()?;
-    let place = &owner.place;
-    let keys = format!("arn:{}:kms:{}:{}:key", place.partition, place.region, place.account);
-    let mut condition = json!({"kms:ViaService": format!("sns.{}.amazonaws.com", place.region)});
-    let resource = match key {
-        arn if arn.starts_with("arn:") => arn.to_owned(),
-        alias if alias.starts_with("alias/") => {
-            condition["kms:ResourceAliases"] = alias.into();
-            format!("{keys}/*")
-        }
-        id => format!("{keys}/{id}"),
-    };
-    // A condition on a set of values takes an operator of its own.
-    let condition =
-        match condition.as_object_mut().and_then(|all| all.remove("kms:ResourceAliases")) {
-            Some(alias) => json!({
-                "StringEquals": condition,
-                "ForAnyValue:StringEquals": {"kms:ResourceAliases": alias},
-            }),
-            None => json!({"StringEquals": condition}),
-        };
-    let mut statement = allow("UseTopicKey", &["kms:Decrypt", "kms:GenerateDataKey"], &[resource]);
-    statement["Condition"] = condition;
-    Some(statement)
-}
-
 /// What fetching payloads of the claim check takes. A key that is not there is
 /// "not found" only to who may list, and "denied" to all others. Source: Amazon
 /// S3 API reference, `GetObject`, "Permissions".
@@ -362,7 +357,7 @@ fn read_claims(owner: &Owner, check: &ClaimCheck) -> [Value; 2] {
 /// What the handler calls.
 #[must_use]
 pub fn handler(owner: &Owner, workflow: &Workflow) -> Value {
-    let Owner { deployment, place } = owner;
+    let Owner { deployment, place, .. } = owner;
     let table = place.table_arn(&deployment.ledger_table());
     let indexes = [BY_DUE_INDEX, BY_RUN_INDEX].map(|index| format!("{table}/index/{index}"));
     let ledger = ["dynamodb:PutItem", "dynamodb:UpdateItem"];
@@ -394,7 +389,7 @@ pub fn handler(owner: &Owner, workflow: &Workflow) -> Value {
         statements.extend(read_claims(owner, check));
     }
     statements.extend(gather::statements(owner, workflow));
-    statements.extend(use_topic_key(owner, workflow));
+    statements.extend(topic_key::use_of(owner, workflow));
     document(&statements)
 }
 
@@ -403,7 +398,7 @@ pub fn handler(owner: &Owner, workflow: &Workflow) -> Value {
 /// and configuring an Amazon SQS event source mapping", on the execution role.
 #[must_use]
 pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
-    let Owner { deployment, place } = owner;
+    let Owner { deployment, place, .. } = owner;
     let ingest = place.queue_arn(&deployment.ingest_queue());
     let dead = place.queue_arn(&deployment.dead_queue());
     let table = place.table_arn(&deployment.ledger_table());
@@ -456,7 +451,7 @@ pub fn publisher(owner: &Owner, workflow: &Workflow) -> Value {
     if workflow.publisher.run == PublisherRun::Lambda {
         statements.push(write_logs(owner, &deployment.publisher()));
     }
-    statements.extend(use_topic_key(owner, workflow));
+    statements.extend(topic_key::use_of(owner, workflow));
     document(&statements)
 }
 

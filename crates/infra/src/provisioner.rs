@@ -28,6 +28,7 @@ use crate::prove::{self, Proof, Trial};
 use crate::record;
 use crate::resource::{Kind, Observed, Owner, Resource};
 use crate::rollback::{self, Rollback, RollbackError};
+use crate::secured;
 
 /// Provisions one workflow in one place.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Provisioner {
         check_place(&workflow, &place)?;
         let deployment = Deployment::new(&workflow.name, environment);
         let aws = Aws::new(config, &calls);
-        let owner = Owner { deployment, place };
+        let owner = Owner::new(deployment, place, &workflow.security);
         Ok(Self { aws, calls, owner, workflow, adopt: BTreeSet::new() })
     }
 
@@ -122,12 +123,16 @@ impl Provisioner {
     /// All problems that stand in the way, or the call that failed.
     pub async fn plan(&self, inputs: &Inputs) -> Result<Plan, ProvisionError> {
         check(&self.owner, &self.workflow, inputs)?;
-        Problems::none_of(foreign::check(&self.aws, &self.owner, &self.workflow).await?)?;
+        let mut problems = foreign::check(&self.aws, &self.owner, &self.workflow).await?;
+        let secured = secured::check(&self.aws, &self.owner, &self.workflow).await?;
+        problems.extend(secured.problems);
+        Problems::none_of(problems)?;
         let desired = desired(&self.owner, &self.workflow, inputs);
         Problems::none_of(self.unknown_adoptions(&desired))?;
         let look = Look { adopt: &self.adopt, is_data_of_wanted_told: false };
         let observation = observe(&self.aws, &self.owner, &desired, look).await?;
         let mut plan = diff(&self.owner, &desired, &observation)?;
+        plan.notes.extend(secured.notes);
         plan.notes.extend(gather::notes(&self.owner, &self.workflow));
         plan.notes.extend(guards::notes(&self.owner, &self.workflow));
         Ok(plan)

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bellwire_schema::workflow::Security;
 use bellwire_schema::{Deployment, Place};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::kind::bucket_notification::BucketNotification;
 use crate::kind::event_source_mapping::EventSourceMapping;
 use crate::kind::function::Function;
 use crate::kind::invoke_config::InvokeConfig;
+use crate::kind::key::KmsKey;
 use crate::kind::log_group::LogGroup;
 use crate::kind::permission::Permission;
 use crate::kind::queue::Queue;
@@ -43,9 +45,17 @@ pub struct Owner {
     pub deployment: Deployment,
     /// Where it is.
     pub place: Place,
+    /// What the IAM paths of all its roles begin with.
+    roles_under: String,
 }
 
 impl Owner {
+    /// The owner of what a workflow of these settings has.
+    #[must_use]
+    pub fn new(deployment: Deployment, place: Place, security: &Security) -> Self {
+        Self { deployment, place, roles_under: security.role_path.clone() }
+    }
+
     /// The tags of everything of ours that takes tags.
     #[must_use]
     pub fn tags(&self) -> Tags {
@@ -68,7 +78,17 @@ impl Owner {
     /// The IAM path that all our roles are under.
     #[must_use]
     pub fn role_path(&self) -> String {
-        format!("/bellwire/{}/", self.deployment.prefix())
+        format!("{}{}", self.roles_under, self.role_path_end())
+    }
+
+    fn role_path_end(&self) -> String {
+        format!("bellwire/{}/", self.deployment.prefix())
+    }
+
+    /// Whether a role under this path may be ours: `role_path` may have been another one.
+    #[must_use]
+    pub fn may_own_path(&self, path: &str) -> bool {
+        path.strip_suffix(&self.role_path_end()).is_some_and(|under| under.ends_with('/'))
     }
 
     /// The ARN of a role of ours.
@@ -101,6 +121,8 @@ pub fn own_tags(tags: impl IntoIterator<Item = (String, String)>) -> Tags {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
+    /// A KMS key with its alias.
+    Key,
     /// An SNS topic.
     Topic,
     /// An SQS queue.
@@ -138,6 +160,7 @@ impl Kind {
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Key => "kms key",
             Self::Topic => "sns topic",
             Self::Queue => "sqs queue",
             Self::Bucket => "s3 bucket",
@@ -159,7 +182,7 @@ impl Kind {
     /// Whether it may hold data, which no apply deletes.
     #[must_use]
     pub const fn may_hold_data(self) -> bool {
-        matches!(self, Self::Bucket | Self::Queue | Self::Table)
+        matches!(self, Self::Bucket | Self::Key | Self::Queue | Self::Table)
     }
 
     /// Whether it ends with the function it hangs on.
@@ -194,7 +217,7 @@ impl Kind {
             Self::Alias => 3,
             Self::Function => 4,
             Self::Role | Self::LogGroup | Self::Topic => 5,
-            Self::Queue => 6,
+            Self::Queue | Self::Key => 6,
             Self::Bucket => 7,
             // The table holds the lease under which all this happens.
             Self::Table => 8,
@@ -236,6 +259,7 @@ impl fmt::Display for ResourceId {
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each holds the properties of the kind of that name")]
 pub enum Properties {
+    Key(KmsKey),
     Topic(Topic),
     Queue(Queue),
     Bucket(Bucket),
@@ -258,6 +282,7 @@ impl Properties {
     #[must_use]
     pub fn id(&self) -> ResourceId {
         match self {
+            Self::Key(key) => ResourceId::new(Kind::Key, &key.name),
             Self::Topic(topic) => ResourceId::new(Kind::Topic, &topic.name),
             Self::Queue(queue) => ResourceId::new(Kind::Queue, &queue.name),
             Self::Bucket(bucket) => ResourceId::new(Kind::Bucket, &bucket.name),
@@ -290,6 +315,7 @@ impl Properties {
     #[must_use]
     pub fn tags(&self) -> Option<&Tags> {
         match self {
+            Self::Key(key) => Some(&key.tags),
             Self::Topic(topic) => Some(&topic.tags),
             Self::Queue(queue) => Some(&queue.tags),
             Self::Bucket(bucket) => Some(&bucket.tags),
@@ -312,6 +338,7 @@ impl Properties {
     #[must_use]
     pub(crate) fn with_tags(mut self, tags: &Tags) -> Self {
         let own = match &mut self {
+            Self::Key(key) => &mut key.tags,
             Self::Topic(topic) => &mut topic.tags,
             Self::Queue(queue) => &mut queue.tags,
             Self::Bucket(bucket) => &mut bucket.tags,
@@ -331,6 +358,7 @@ impl Properties {
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
+            Self::Key(key) => key.summary(),
             Self::Topic(topic) => topic.summary(),
             Self::Queue(queue) => queue.summary(),
             Self::Bucket(bucket) => bucket.summary(),

@@ -12,7 +12,7 @@ use crate::resource::Owner;
 /// The ARNs of what triggers start, of one kind, sorted: of jobs of AWS Batch, those of
 /// their queues.
 pub(crate) fn started(owner: &Owner, workflow: &Workflow, kind: TargetKind) -> Vec<String> {
-    let Owner { deployment, place } = owner;
+    let Owner { deployment, place, .. } = owner;
     let of_kind = workflow.triggers.iter().filter(|trigger| trigger.target.kind() == kind);
     let arns: BTreeSet<String> =
         of_kind.map(|trigger| trigger.target.arn(deployment, place, &trigger.name)).collect();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bellwire_schema::workflow::{
     Access, AccessVerb, ContextFrom, Delivery, Function, Guards, Handler, HttpSource, Identity,
-    Ledger, Publisher, PublisherRun, S3Source, Source, SourceKind, StateMachine, Target, Telemetry,
-    Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
+    Ledger, Publisher, PublisherRun, S3Source, Security, Source, SourceKind, StateMachine, Target,
+    Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
 };
 use bellwire_schema::{Deployment, EventType, Place, Stage, StageVerb};
 use serde_json::{Value, json};
@@ -14,10 +14,8 @@ use crate::inputs::{Artifact, Inputs};
 use crate::resource::Owner;
 
 pub(crate) fn owner() -> Owner {
-    Owner {
-        deployment: Deployment::new("wine", None),
-        place: Place::new("eu-west-1", "123456789012"),
-    }
+    let place = Place::new("eu-west-1", "123456789012");
+    Owner::new(Deployment::new("wine", None), place, &Security::default())
 }
 
 pub(crate) fn trigger(name: &str, definition: &str) -> Trigger {
@@ -116,6 +114,7 @@ pub(crate) fn workflow() -> Workflow {
             log_retention_days: 30,
         },
         ledger: Ledger { retention_days: 400, deletion_protection: true },
+        security: Security::default(),
         claim_check: None,
         telemetry: Telemetry::default(),
         event_types: vec![],

@@ -61,7 +61,7 @@ fn of_source(aws: &str, alternatives: Vec<Value>) -> Value {
 /// watches: each with the trigger that its rule is named after.
 #[must_use]
 pub(crate) fn own_runs(owner: &Owner, workflow: &Workflow) -> Vec<(String, Value)> {
-    let Owner { deployment, place } = owner;
+    let Owner { deployment, place, .. } = owner;
     let by_sources: Vec<Watch> =
         workflow.sources.iter().flat_map(|source| Watch::of(&source.kind, place)).collect();
     let is_watched = |run: &RunResource| by_sources.iter().any(|watch| watch.is_of(run));

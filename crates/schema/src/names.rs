@@ -103,6 +103,12 @@ impl Deployment {
         self.named("hints", LONG_NAME_CHARS_MAX)
     }
 
+    /// The alias of the KMS key that encrypts the topic, where the deploy makes one.
+    #[must_use]
+    pub fn key_alias(&self) -> String {
+        format!("alias/{}", self.prefix())
+    }
+
     /// The DynamoDB table of starts.
     #[must_use]
     pub fn ledger_table(&self) -> String {

@@ -10,9 +10,10 @@ use std::process::{Command, Output, Stdio};
 use sha2::{Digest, Sha256};
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("authorisation.py", include_str!("../authorisation.py")),
     ("bench.py", include_str!("../bench.py")),
+    ("encryption.py", include_str!("../encryption.py")),
     ("launcher.py", include_str!("../launcher.py")),
     ("patches.py", include_str!("../patches.py")),
     ("selfcheck.py", include_str!("../selfcheck.py")),

@@ -6,7 +6,7 @@
 //!
 //! [`Environment`] is a Python virtual environment with ministack, which serves the AWS APIs.
 //! [`LocalCloud`] is one running server: `launcher.py` patches ministack where it differs from
-//! AWS (`patches.py`, `authorisation.py`, `step_functions.py`), and checks each patched behaviour
+//! AWS (`patches.py`, `authorisation.py`, `encryption.py`, `step_functions.py`), and checks each patched behaviour
 //! on the running server (`selfcheck.py`, with what it needs in `bench.py`).
 //! Nothing of it outlives the process that started it, unless it is detached.
 //!

@@ -326,7 +326,8 @@ fn clients_of(config: &SdkConfig, calls: &Calls) -> Clients {
 
 /// What a deploy lets the handler of a workflow do.
 fn handler_policy(settings: &Settings) -> Value {
-    let owner = Owner { deployment: settings.deployment.clone(), place: settings.place.clone() };
+    let (deployment, place) = (settings.deployment.clone(), settings.place.clone());
+    let owner = Owner::new(deployment, place, &settings.workflow.security);
     bellwire_infra::policy::handler(&owner, &settings.workflow)
 }
 

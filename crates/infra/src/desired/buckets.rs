@@ -76,7 +76,7 @@ pub(crate) fn sources_by_bucket(workflow: &Workflow) -> BTreeMap<String, Vec<(&s
 }
 
 /// The buckets that have sources which take this way.
-pub(super) fn buckets_via(workflow: &Workflow, via: Via) -> Vec<String> {
+pub(crate) fn buckets_via(workflow: &Workflow, via: Via) -> Vec<String> {
     let buckets = sources_by_bucket(workflow).into_iter();
     let buckets = buckets.filter(|(_, sources)| sources.iter().any(|(_, s3)| s3.via == via));
     buckets.map(|(bucket, _)| bucket).collect()

@@ -78,6 +78,8 @@ impl Desired<'_> {
             description,
             trust,
             policy,
+            // Whoever asks for one says so for all roles.
+            permissions_boundary: None,
             other_policies: Vec::new(),
             tags: self.owner.tags(),
         };

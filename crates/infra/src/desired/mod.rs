@@ -7,6 +7,7 @@ mod ledger;
 mod publisher;
 mod queues;
 mod rules;
+mod security;
 mod state_machines;
 mod topic;
 
@@ -15,7 +16,7 @@ use bellwire_schema::workflow::{Delivery, Workflow};
 use crate::inputs::Inputs;
 use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
 
-pub(crate) use self::buckets::sources_by_bucket;
+pub(crate) use self::buckets::{buckets_via, sources_by_bucket};
 pub use self::functions::log_group_of;
 pub(crate) use self::state_machines::function_references;
 
@@ -26,6 +27,7 @@ pub const ALIAS: &str = "live";
 #[must_use]
 pub fn desired(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Vec<Resource> {
     let mut desired = Desired { owner, workflow, inputs, resources: Vec::new() };
+    desired.topic_key();
     desired.topic();
     desired.queues();
     desired.buckets();
@@ -39,6 +41,7 @@ pub fn desired(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Vec<Resou
     desired.rules();
     desired.subscriptions();
     let mut resources = desired.resources;
+    security::settle(owner, &workflow.security, &mut resources);
     resources.sort_by_key(Resource::id);
     resources
 }

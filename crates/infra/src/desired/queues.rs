@@ -42,7 +42,7 @@ const WORK_RECEIVES_MAX: u32 = 100;
 
 impl Desired<'_> {
     pub(super) fn queues(&mut self) {
-        let Owner { deployment, place } = self.owner;
+        let Owner { deployment, place, .. } = self.owner;
         let (ingest, dead) = (deployment.ingest_queue(), deployment.dead_queue());
         let rules: Vec<String> = rules_into_ingest(self.owner, self.workflow);
         let buckets = buckets_via(self.workflow, Via::Publisher);

@@ -12,9 +12,6 @@ use crate::kind::topic::Topic;
 use crate::resource::{Kind, Owner, Properties, ResourceId};
 use crate::{policy, pushdown};
 
-/// The key that AWS manages for SNS.
-const SNS_KEY: &str = "alias/aws/sns";
-
 impl Desired<'_> {
     pub(super) fn topic(&mut self) {
         let name = self.owner.deployment.topic(self.workflow.topic.kind);
@@ -25,7 +22,7 @@ impl Desired<'_> {
             arn: self.owner.place.topic_arn(&name),
             name,
             display_name,
-            kms_key: settings.kms_key.clone().unwrap_or_else(|| SNS_KEY.to_owned()),
+            kms_key: self.key_of_topic(),
             policy: policy::topic(
                 self.owner,
                 &self.topic_arn(),
@@ -33,7 +30,7 @@ impl Desired<'_> {
             ),
             tags: self.owner.tags(),
         };
-        self.add(Properties::Topic(topic), vec![]);
+        self.add(Properties::Topic(topic), self.before_topic());
     }
 
     pub(super) fn subscriptions(&mut self) {

@@ -39,7 +39,13 @@ pub struct Bucket {
 
 impl Bucket {
     pub(crate) fn summary(&self) -> String {
-        "private, versioned, encrypted, TLS only".to_owned()
+        let facts = [
+            if self.public_access_blocked { "private" } else { "public access not blocked" },
+            if self.versioned { "versioned" } else { "not versioned" },
+            "encrypted",
+            if policy::is_tls_only(&self.policy) { "TLS only" } else { "TLS or not" },
+        ];
+        facts.join(", ")
     }
 }
 
@@ -141,10 +147,15 @@ pub(crate) async fn create(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> 
     }
     // Tags first: interrupted after this, the next plan knows it for ours.
     set_tags(aws, bucket).await?;
-    block_public_access(aws, &bucket.name).await?;
-    set_versioning(aws, &bucket.name).await?;
+    block_public_access(aws, bucket).await?;
+    if bucket.versioned {
+        set_versioning(aws, bucket).await?;
+    }
     set_encryption(aws, bucket).await?;
-    set_policy(aws, bucket).await
+    if !bucket.policy.is_null() {
+        set_policy(aws, bucket).await?;
+    }
+    Ok(())
 }
 
 async fn set_tags(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
@@ -164,12 +175,13 @@ async fn set_tags(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
     Ok(())
 }
 
-async fn block_public_access(aws: &Aws, name: &str) -> Result<(), CallError> {
+async fn block_public_access(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
+    let (name, is_blocked) = (&bucket.name, bucket.public_access_blocked);
     let block = PublicAccessBlockConfiguration::builder()
-        .block_public_acls(true)
-        .ignore_public_acls(true)
-        .block_public_policy(true)
-        .restrict_public_buckets(true)
+        .block_public_acls(is_blocked)
+        .ignore_public_acls(is_blocked)
+        .block_public_policy(is_blocked)
+        .restrict_public_buckets(is_blocked)
         .build();
     let put = aws.s3.put_public_access_block().bucket(name);
     let put = put.public_access_block_configuration(block).send().await;
@@ -177,9 +189,14 @@ async fn block_public_access(aws: &Aws, name: &str) -> Result<(), CallError> {
     Ok(())
 }
 
-async fn set_versioning(aws: &Aws, name: &str) -> Result<(), CallError> {
-    let versioning =
-        VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+/// S3 suspends versioning and never takes it back: the versions that there are stay.
+async fn set_versioning(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
+    let name = &bucket.name;
+    let status = match bucket.versioned {
+        true => BucketVersioningStatus::Enabled,
+        false => BucketVersioningStatus::Suspended,
+    };
+    let versioning = VersioningConfiguration::builder().status(status).build();
     let put = aws.s3.put_bucket_versioning().bucket(name);
     let put = put.versioning_configuration(versioning).send().await;
     put.map_err(failed("s3:PutBucketVersioning", name))?;
@@ -203,6 +220,10 @@ async fn set_encryption(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
 }
 
 async fn set_policy(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
+    if bucket.policy.is_null() {
+        let deleted = aws.s3.delete_bucket_policy().bucket(&bucket.name).send().await;
+        return absent_is_done(deleted.map_err(failed("s3:DeleteBucketPolicy", &bucket.name)));
+    }
     let put = aws.s3.put_bucket_policy().bucket(&bucket.name).policy(bucket.policy.to_string());
     put.send().await.map_err(failed("s3:PutBucketPolicy", &bucket.name))?;
     Ok(())
@@ -210,10 +231,10 @@ async fn set_policy(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
 
 pub(crate) async fn update(aws: &Aws, bucket: &Bucket, observed: &Bucket) -> Result<(), CallError> {
     if bucket.public_access_blocked != observed.public_access_blocked {
-        block_public_access(aws, &bucket.name).await?;
+        block_public_access(aws, bucket).await?;
     }
     if bucket.versioned != observed.versioned {
-        set_versioning(aws, &bucket.name).await?;
+        set_versioning(aws, bucket).await?;
     }
     if bucket.encryption != observed.encryption {
         set_encryption(aws, bucket).await?;

@@ -10,6 +10,7 @@ pub(crate) mod bucket_notification;
 pub(crate) mod event_source_mapping;
 pub(crate) mod function;
 pub(crate) mod invoke_config;
+pub(crate) mod key;
 pub(crate) mod log_group;
 pub(crate) mod permission;
 pub(crate) mod queue;

@@ -65,7 +65,8 @@ impl Queue {
         };
         let fifo = if is_fifo(&self.name) { "FIFO, " } else { "" };
         let encrypted = if self.encrypted { "encrypted" } else { "not encrypted" };
-        format!("{fifo}{encrypted}, TLS only{redrive}")
+        let tls = if policy::is_tls_only(&self.policy) { "TLS only" } else { "TLS or not" };
+        format!("{fifo}{encrypted}, {tls}{redrive}")
     }
 
     /// Whether it keeps messages for minutes only: what is in it is no data, and goes
@@ -88,6 +89,7 @@ impl Queue {
             json!({"redrivePermission": "byQueue", "sourceQueueArns": self.redrive_from})
                 .to_string()
         };
+        let policy = if self.policy.is_null() { String::new() } else { self.policy.to_string() };
         HashMap::from([
             (Name::VisibilityTimeout, self.visibility_timeout_s.to_string()),
             (Name::MessageRetentionPeriod, self.retention_s.to_string()),
@@ -95,7 +97,7 @@ impl Queue {
             (Name::SqsManagedSseEnabled, self.encrypted.to_string()),
             (Name::RedrivePolicy, redrive),
             (Name::RedriveAllowPolicy, redrive_from),
-            (Name::Policy, self.policy.to_string()),
+            (Name::Policy, policy),
         ])
     }
 }

@@ -27,6 +27,8 @@ pub struct Role {
     pub trust: Value,
     /// What it may do.
     pub policy: Value,
+    /// The ARN of a managed policy beyond which it may not go, whatever its own says.
+    pub permissions_boundary: Option<String>,
     /// Inline policies beside ours, and ARNs of attached ones: there should be none.
     pub other_policies: Vec<String>,
     /// Its tags, as far as they are ours.
@@ -74,7 +76,8 @@ pub(crate) async fn observe(
     let inline = absent_is_none(inline.map_err(failed("iam:GetRolePolicy", name)))?;
     let tags = role.tags().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
     let tags = own_tags(tags);
-    let owned = role.path() == owner.role_path() && owner.owns(&tags);
+    let owned = owner.may_own_path(role.path()) && owner.owns(&tags);
+    let boundary = role.permissions_boundary();
     let role = Role {
         name: name.to_owned(),
         path: role.path().to_owned(),
@@ -82,6 +85,8 @@ pub(crate) async fn observe(
         description: role.description().unwrap_or_default().to_owned(),
         trust: policy::parse_encoded(role.assume_role_policy_document().unwrap_or_default()),
         policy: inline.map_or(Value::Null, |found| policy::parse_encoded(found.policy_document())),
+        permissions_boundary: boundary
+            .and_then(|boundary| boundary.permissions_boundary_arn().map(str::to_owned)),
         other_policies: other_policies(aws, name).await?,
         tags,
     };
@@ -109,6 +114,7 @@ pub(crate) async fn create(aws: &Aws, role: &Role) -> Result<(), CallError> {
         .path(&role.path)
         .description(&role.description)
         .assume_role_policy_document(role.trust.to_string())
+        .set_permissions_boundary(role.permissions_boundary.clone())
         .set_tags(Some(role.tag_list()))
         .send()
         .await;
@@ -131,8 +137,25 @@ async fn put_policy(aws: &Aws, role: &Role) -> Result<(), CallError> {
     Ok(())
 }
 
+async fn put_boundary(aws: &Aws, role: &Role) -> Result<(), CallError> {
+    let name = &role.name;
+    let Some(boundary) = &role.permissions_boundary else {
+        let deleted = aws.iam.delete_role_permissions_boundary().role_name(name).send().await;
+        let action = "iam:DeleteRolePermissionsBoundary";
+        return absent_is_done(deleted.map_err(failed(action, &role.arn)));
+    };
+    let put = aws.iam.put_role_permissions_boundary().role_name(name);
+    let put = put.permissions_boundary(boundary).send().await;
+    put.map_err(failed("iam:PutRolePermissionsBoundary", &role.arn))?;
+    Ok(())
+}
+
 pub(crate) async fn update(aws: &Aws, role: &Role, observed: &Role) -> Result<(), CallError> {
     let name = &role.name;
+    // First, so that the role never may what it would not be let: an account may demand it.
+    if role.permissions_boundary != observed.permissions_boundary {
+        put_boundary(aws, role).await?;
+    }
     if role.trust != observed.trust {
         let trust = aws.iam.update_assume_role_policy().role_name(name);
         let trust = trust.policy_document(role.trust.to_string()).send().await;

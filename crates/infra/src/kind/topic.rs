@@ -30,7 +30,8 @@ pub struct Topic {
 impl Topic {
     pub(crate) fn summary(&self) -> String {
         let encrypted = if self.kms_key.is_empty() { "not encrypted" } else { "encrypted" };
-        format!("{}{encrypted}, TLS only", if is_fifo(&self.name) { "FIFO, " } else { "" })
+        let tls = if policy::is_tls_only(&self.policy) { "TLS only" } else { "TLS or not" };
+        format!("{}{encrypted}, {tls}", if is_fifo(&self.name) { "FIFO, " } else { "" })
     }
 
     fn attributes(&self) -> [(&'static str, String); 3] {
@@ -83,7 +84,8 @@ async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
 }
 
 pub(crate) async fn create(aws: &Aws, topic: &Topic) -> Result<(), CallError> {
-    let attributes = topic.attributes().map(|(key, value)| (key.to_owned(), value));
+    let attributes = topic.attributes().into_iter().filter(|(_, value)| !value.is_empty());
+    let attributes = attributes.map(|(key, value)| (key.to_owned(), value));
     // Only a new topic can be made FIFO. Who publishes says what is a duplicate.
     let fifo = [("FifoTopic", "true"), ("ContentBasedDeduplication", "false")];
     let fifo = fifo.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -91,7 +93,7 @@ pub(crate) async fn create(aws: &Aws, topic: &Topic) -> Result<(), CallError> {
     aws.sns
         .create_topic()
         .name(&topic.name)
-        .set_attributes(Some(attributes.into_iter().chain(fifo).collect()))
+        .set_attributes(Some(attributes.chain(fifo).collect()))
         .set_tags(Some(topic.tags.iter().map(|(key, value)| tag(key, value)).collect()))
         .send()
         .await

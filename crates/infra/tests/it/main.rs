@@ -7,6 +7,7 @@ mod foreign;
 mod interrupted;
 mod rollback;
 mod saved;
+mod secure;
 mod straight;
 mod throttled;
 mod trouble;

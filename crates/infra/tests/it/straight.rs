@@ -18,7 +18,7 @@ fn by(via: &str) -> String {
     let source = "suffix = \"_SUCCESS\"\n";
     let text = WORKFLOW
         .replace("context = \"metadata\"\n", "")
-        .replace("[handler]\n", "[topic]\nkms_key = \"alias/ours\"\n[handler]\n");
+        .replace("[handler]\n", "[topic]\nkms_key = \"create\"\n[handler]\n");
     text.replacen(source, &format!("{source}via = \"{via}\"\n"), 1)
 }
 

@@ -12,6 +12,7 @@ use super::model::{
 };
 use super::problem::{Fault, quoted};
 use super::read::{Item, Tables};
+use super::security;
 use super::table::{Report, Section};
 use super::target::TargetKind;
 use crate::event_type::{EventType, Stage, StageVerb};
@@ -34,6 +35,7 @@ pub(super) fn check(report: &Report, tables: &Tables<'_>) {
     targets_without_token(tables);
     pipeline_inputs(tables);
     straight_to_the_topic(tables);
+    security::check(tables);
     http_without_sidecar(tables);
     overlaps(tables);
     markers_by_content(tables);
@@ -280,15 +282,6 @@ fn straight_to_the_topic(tables: &Tables<'_>) {
             let remedy = "drop `context`, or `via`";
             item.section.fault_of("context", Fault::new(cause, remedy));
         }
-    }
-    let topic = &tables.topic;
-    if !topic.is_sound || topic.value.as_ref().is_some_and(|topic| topic.kms_key.is_some()) {
-        return;
-    }
-    for (item, _) in s3_sources(tables).filter(|(_, s3)| s3.via == Via::Topic) {
-        let cause = "S3 cannot publish to a topic under the key that AWS manages";
-        let remedy = "set `kms_key` in [topic] to a key whose policy admits s3.amazonaws.com";
-        item.section.fault_of("via", Fault::new(cause, remedy));
     }
 }
 

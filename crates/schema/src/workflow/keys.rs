@@ -71,12 +71,13 @@ const fn key(name: &'static str, takes: &'static str, need: Need, meaning: &'sta
 }
 
 /// All tables, in the order of the page.
-pub(super) const ALL: [&TableKeys; 20] = [
+pub(super) const ALL: [&TableKeys; 21] = [
     &ROOT,
     &TOPIC,
     &PUBLISHER,
     &HANDLER,
     &LEDGER,
+    &SECURITY,
     &CLAIM_CHECK,
     &TELEMETRY,
     &EVENT,
@@ -119,6 +120,7 @@ pub(super) const ROOT: TableKeys = TableKeys {
         key("publisher", "a table", Optional("{ run = \"sidecar\" }"), "See `[publisher]`."),
         key("handler", "a table", Optional("{ delivery = \"direct\" }"), "See `[handler]`."),
         key("ledger", "a table", Optional("{ retention_days = 400 }"), "See `[ledger]`."),
+        key("security", "a table", Optional("{ tls_only = true }"), "See `[security]`."),
         key(
             "claim_check",
             "a table",
@@ -157,8 +159,8 @@ pub(super) const TOPIC: TableKeys = TableKeys {
         key(
             "kms_key",
             "a string",
-            Optional("\"alias/ml-events\""),
-            "The customer key that encrypts the topic: its ARN, id or alias; without it, the key that AWS manages for SNS.",
+            Optional("\"create\""),
+            "The customer key that encrypts the topic: `create` has one made, with a policy that admits who publishes; or ARN, id or alias of one that exists. Without it, the key that AWS manages for SNS.",
         ),
     ],
 };
@@ -258,6 +260,60 @@ pub(super) const LEDGER: TableKeys = TableKeys {
             "a boolean",
             Default("true"),
             "Whether the table refuses to be deleted until this is switched off.",
+        ),
+    ],
+};
+
+pub(super) const SECURITY: TableKeys = TableKeys {
+    heading: "`[security]`",
+    keys: &[
+        key(
+            "encrypt_topic",
+            "a boolean",
+            Default("true"),
+            "Whether SNS encrypts what it keeps: with `[topic] kms_key`, or the key that AWS manages for it.",
+        ),
+        key(
+            "encrypt_queues",
+            "a boolean",
+            Default("true"),
+            "Whether SQS encrypts what it keeps, with a key of its own (SSE-SQS).",
+        ),
+        key(
+            "tls_only",
+            "a boolean",
+            Default("true"),
+            "Whether topic, queues and the buckets that the deploy makes refuse what does not come over TLS.",
+        ),
+        key(
+            "block_public_access",
+            "a boolean",
+            Default("true"),
+            "Whether the buckets that the deploy makes have all of S3's four blocks of public access.",
+        ),
+        key(
+            "bucket_versioning",
+            "a boolean",
+            Default("true"),
+            "Whether the buckets that the deploy makes keep every version of an object. Switched off later, what there is stays.",
+        ),
+        key(
+            "point_in_time_recovery",
+            "a boolean",
+            Default("true"),
+            "Whether the ledger can be restored to any second of the last 35 days.",
+        ),
+        key(
+            "permissions_boundary",
+            "a string",
+            Optional("\"ml-boundary\""),
+            "A managed policy that no role of the workflow may go beyond: its name, or its ARN. It must exist.",
+        ),
+        key(
+            "role_path",
+            "a string",
+            Default("\"/\""),
+            "What the IAM paths of all roles begin with, as in `/teams/ml/`; then come `bellwire/` and the workflow's name.",
         ),
     ],
 };

@@ -12,6 +12,8 @@ use crate::event_type::{EventType, Stage};
 use crate::id::claim_name;
 use crate::limits::S3_KEY_BYTES_MAX;
 
+use super::security::{Security, TopicKey};
+
 /// One workflow: everything that one `bellwire.toml` describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workflow {
@@ -29,6 +31,8 @@ pub struct Workflow {
     pub handler: Handler,
     /// The DynamoDB table of starts.
     pub ledger: Ledger,
+    /// What is secure, and what every role has.
+    pub security: Security,
     /// Where events go that are too large to travel; without it they are refused.
     pub claim_check: Option<ClaimCheck>,
     /// Where traces go.
@@ -52,8 +56,8 @@ pub struct Topic {
     pub kind: TopicKind,
     /// What e-mail and SMS subscribers see as the sender; the workflow's name by default.
     pub display_name: Option<String>,
-    /// A customer key (ARN, id or alias); the AWS-managed key of SNS by default.
-    pub kms_key: Option<String>,
+    /// A customer key; the AWS-managed key of SNS by default.
+    pub kms_key: Option<TopicKey>,
 }
 
 /// The two kinds of SNS topics.

@@ -10,10 +10,11 @@ use super::model::{
     Telemetry, Topic, Trigger, Workflow,
 };
 use super::problem::{Fault, Problems, quoted};
+use super::security::Security;
 use super::syntax::{self, Recovered};
 use super::table::{Report, Section};
 use super::types::KnownTypes;
-use super::{party, settings, source, spelling, trigger};
+use super::{party, security, settings, source, spelling, trigger};
 
 /// Reads a workflow file's text. Every key, its type, its default and its meaning
 /// is in the [module's documentation](super).
@@ -54,6 +55,7 @@ pub(super) struct Tables<'r> {
     pub(super) publisher: Item<'r, Publisher>,
     pub(super) handler: Item<'r, Handler>,
     pub(super) ledger: Item<'r, Ledger>,
+    pub(super) security: Item<'r, Security>,
     pub(super) claim_check: Item<'r, Option<ClaimCheck>>,
     pub(super) telemetry: Item<'r, Telemetry>,
     pub(super) events: Vec<Item<'r, CustomEventType>>,
@@ -82,6 +84,7 @@ fn read_table<'r>(report: &'r Report, table: &'r DeTable<'r>) -> Option<Workflow
         publisher: single(&root, "publisher", &keys::PUBLISHER, settings::publisher),
         handler: single(&root, "handler", &keys::HANDLER, settings::handler),
         ledger: single(&root, "ledger", &keys::LEDGER, settings::ledger),
+        security: single(&root, "security", &keys::SECURITY, security::security),
         claim_check: single(&root, "claim_check", &keys::CLAIM_CHECK, settings::claim_check),
         telemetry: single(&root, "telemetry", &keys::TELEMETRY, settings::telemetry),
         events,
@@ -108,6 +111,7 @@ fn read_table<'r>(report: &'r Report, table: &'r DeTable<'r>) -> Option<Workflow
         publisher: tables.publisher.value.unwrap_or_else(settings::default_publisher),
         handler: tables.handler.value.unwrap_or_else(settings::default_handler),
         ledger: tables.ledger.value.unwrap_or_else(settings::default_ledger),
+        security: tables.security.value.unwrap_or_default(),
         claim_check: tables.claim_check.value.flatten(),
         telemetry: tables.telemetry.value.unwrap_or_default(),
         event_types: values(tables.events)?,

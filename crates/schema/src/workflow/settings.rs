@@ -7,6 +7,7 @@ use super::model::{
     ClaimCheck, Delivery, Handler, Ledger, Publisher, PublisherRun, Telemetry, Topic, TopicKind,
 };
 use super::problem::{Fault, quoted};
+use super::security;
 use super::spelling;
 use super::table::{Section, kind_of};
 use crate::limits::{
@@ -106,7 +107,7 @@ pub(super) fn topic(section: &Section<'_>) -> Topic {
             .choice("kind", &[("standard", TopicKind::Standard), ("fifo", TopicKind::Fifo)])
             .unwrap_or(default.kind),
         display_name: section.checked("display_name", display_name),
-        kms_key: section.checked("kms_key", spelling::kms_key),
+        kms_key: section.checked("kms_key", security::topic_key),
     }
 }
 

@@ -9,8 +9,8 @@ use crate::workflow::tests::{EXAMPLE, SMALLEST, accepted};
 use crate::workflow::{
     Access, AccessVerb, CompletionSource, ContextFrom, CustomEventType, Delivery, Function, Gather,
     GatherUntil, Guards, Handler, HttpSource, Identity, Ledger, OnDeadline, Protocol, Publisher,
-    PublisherRun, S3Source, ScheduleSource, Source, SourceKind, StateMachine, Subscriber, Target,
-    Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
+    PublisherRun, S3Source, ScheduleSource, Security, Source, SourceKind, StateMachine, Subscriber,
+    Target, Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
 };
 
 fn expected() -> Workflow {
@@ -41,6 +41,7 @@ fn expected() -> Workflow {
             log_retention_days: 30,
         },
         ledger: Ledger { retention_days: 400, deletion_protection: false },
+        security: Security::default(),
         claim_check: None,
         telemetry: Telemetry { otlp_endpoint: Some("http://localhost:4318".to_owned()) },
         event_types: vec![CustomEventType {

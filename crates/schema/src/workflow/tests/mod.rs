@@ -6,6 +6,7 @@ mod page;
 mod properties;
 mod relations;
 mod rules;
+mod security;
 mod syntax;
 
 use super::{Problem, Workflow, read};

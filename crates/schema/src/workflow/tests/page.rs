@@ -71,6 +71,7 @@ fn a_default_written_out_means_the_same_as_none() {
         ("[publisher]", &keys::PUBLISHER),
         ("[handler]", &keys::HANDLER),
         ("[ledger]", &keys::LEDGER),
+        ("[security]", &keys::SECURITY),
         ("[telemetry]", &keys::TELEMETRY),
     ];
     let written: String =

@@ -161,13 +161,6 @@ fn what_tells_of_a_trigger_s_pipeline_has_a_name_of_its_own() {
 }
 
 #[test]
-fn s3_needs_a_customer_key_on_the_topic() {
-    let text = with("context = \"metadata\"", "via = \"topic\"");
-    refused(&text, "via = \"topic\"", "under the key that AWS manages", "kms_key");
-    accepted(&text.replace("kind = \"standard\"", "kms_key = \"alias/ml\""));
-}
-
-#[test]
 fn only_the_publisher_reads_metadata() {
     let text = with("context = \"metadata\"", "context = \"metadata\"\nvia = \"topic\"");
     let text = text.replace("kind = \"standard\"", "kms_key = \"alias/ml\"");
