@@ -14,6 +14,8 @@ use crate::known::Known;
 /// One client a service, all of one configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Aws {
+    pub(crate) batch: aws_sdk_batch::Client,
+    pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) events: aws_sdk_eventbridge::Client,
     pub(crate) iam: aws_sdk_iam::Client,
@@ -47,6 +49,8 @@ impl Aws {
             }};
         }
         Self {
+            batch: client!(aws_sdk_batch),
+            cloudwatch: client!(aws_sdk_cloudwatch),
             dynamodb: client!(aws_sdk_dynamodb),
             events: client!(aws_sdk_eventbridge),
             iam: client!(aws_sdk_iam),

@@ -197,6 +197,8 @@ pub(crate) fn is_absent(error: &CallError) -> bool {
     error.is_code(&[
         "NotFound",
         "NotFoundException",
+        "DashboardNotFoundError",
+        "ResourceNotFound",
         "ResourceNotFoundException",
         "NonExistentQueue",
         "QueueDoesNotExist",

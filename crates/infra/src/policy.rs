@@ -77,6 +77,14 @@ pub(crate) fn parse_encoded(text: &str) -> Value {
     parse(&String::from_utf8_lossy(&bytes))
 }
 
+/// The ARN for which a statement lets a service call, as its condition has it.
+pub(crate) fn source_arn_of(condition: &Value) -> String {
+    let operators = condition.as_object().into_iter().flatten();
+    let mut keys = operators.flat_map(|(_, keys)| keys.as_object().into_iter().flatten());
+    let found = keys.find(|(key, _)| key.eq_ignore_ascii_case("aws:SourceArn"));
+    found.and_then(|(_, arn)| arn.as_str()).unwrap_or_default().to_owned()
+}
+
 /// How many different actions a document allows.
 pub(crate) fn actions(document: &Value) -> usize {
     let statements = document["Statement"].as_array().into_iter().flatten();
@@ -205,7 +213,7 @@ pub(crate) fn buckets_of(policy: &Value) -> Vec<String> {
     sources.filter_map(|arn| Some(arn.as_str()?.split(":::").nth(1)?.to_owned())).collect()
 }
 
-fn topic_may_send(sid: &str, queue: &str, topic: &str) -> Value {
+pub(crate) fn topic_may_send(sid: &str, queue: &str, topic: &str) -> Value {
     json!({
         "Sid": sid,
         "Effect": "Allow",

@@ -350,6 +350,9 @@ mod tests {
             protocol: bellwire_schema::workflow::Protocol::Email,
             endpoint: "a@example.com".to_owned(),
             on: on.iter().map(|name| name.parse().unwrap()).collect(),
+            create: false,
+            raw: false,
+            condition: None,
         };
         let (body, attributes) = probe();
         let straight = straight(workflow());

@@ -8,11 +8,14 @@ use bellwire_schema::workflow::Security;
 use bellwire_schema::{Deployment, Place};
 use serde::{Deserialize, Serialize};
 
+use crate::kind::alarm::Alarm;
 use crate::kind::alias::Alias;
 use crate::kind::bucket::Bucket;
 use crate::kind::bucket_notification::BucketNotification;
+use crate::kind::dashboard::Dashboard;
 use crate::kind::event_source_mapping::EventSourceMapping;
 use crate::kind::function::Function;
+use crate::kind::function_policy::FunctionPolicy;
 use crate::kind::invoke_config::InvokeConfig;
 use crate::kind::key::KmsKey;
 use crate::kind::log_group::LogGroup;
@@ -151,8 +154,14 @@ pub enum Kind {
     Rule,
     /// What takes a queue's messages to a function.
     EventSourceMapping,
+    /// One statement in the policy of a function that is not ours.
+    FunctionPolicy,
     /// An SNS subscription.
     Subscription,
+    /// A CloudWatch alarm.
+    Alarm,
+    /// A CloudWatch dashboard.
+    Dashboard,
 }
 
 impl Kind {
@@ -175,7 +184,10 @@ impl Kind {
             Self::StateMachine => "state machine",
             Self::Rule => "events rule",
             Self::EventSourceMapping => "event source",
+            Self::FunctionPolicy => "function policy",
             Self::Subscription => "sns subscription",
+            Self::Alarm => "alarm",
+            Self::Dashboard => "dashboard",
         }
     }
 
@@ -200,6 +212,7 @@ impl Kind {
                 | Self::Rule
                 | Self::EventSourceMapping
                 | Self::Subscription
+                | Self::FunctionPolicy
                 | Self::Permission
         )
     }
@@ -274,7 +287,10 @@ pub enum Properties {
     StateMachine(StateMachine),
     Rule(Rule),
     EventSourceMapping(EventSourceMapping),
+    FunctionPolicy(FunctionPolicy),
     Subscription(Subscription),
+    Alarm(Alarm),
+    Dashboard(Dashboard),
 }
 
 impl Properties {
@@ -305,6 +321,11 @@ impl Properties {
             Self::EventSourceMapping(mapping) => {
                 ResourceId::new(Kind::EventSourceMapping, mapping.display_name())
             }
+            Self::FunctionPolicy(statement) => {
+                ResourceId::new(Kind::FunctionPolicy, statement.display_name())
+            }
+            Self::Alarm(alarm) => ResourceId::new(Kind::Alarm, &alarm.name),
+            Self::Dashboard(dashboard) => ResourceId::new(Kind::Dashboard, &dashboard.name),
             Self::Subscription(subscription) => {
                 ResourceId::new(Kind::Subscription, subscription.display_name())
             }
@@ -325,12 +346,15 @@ impl Properties {
             Self::Function(function) => Some(&function.tags),
             Self::StateMachine(machine) => Some(&machine.tags),
             Self::Rule(rule) => Some(&rule.tags),
+            Self::Alarm(alarm) => Some(&alarm.tags),
             Self::BucketNotification(_)
             | Self::Alias(_)
             | Self::InvokeConfig(_)
             | Self::Permission(_)
             | Self::EventSourceMapping(_)
-            | Self::Subscription(_) => None,
+            | Self::FunctionPolicy(_)
+            | Self::Subscription(_)
+            | Self::Dashboard(_) => None,
         }
     }
 
@@ -348,6 +372,7 @@ impl Properties {
             Self::Function(function) => &mut function.tags,
             Self::StateMachine(machine) => &mut machine.tags,
             Self::Rule(rule) => &mut rule.tags,
+            Self::Alarm(alarm) => &mut alarm.tags,
             _ => return self,
         };
         own.clone_from(tags);
@@ -373,7 +398,10 @@ impl Properties {
             Self::StateMachine(machine) => machine.summary(),
             Self::Rule(rule) => rule.summary(),
             Self::EventSourceMapping(mapping) => mapping.summary(),
+            Self::FunctionPolicy(statement) => statement.summary(),
             Self::Subscription(subscription) => subscription.summary(),
+            Self::Alarm(alarm) => alarm.summary(),
+            Self::Dashboard(dashboard) => dashboard.summary(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwire_schema::workflow::{
-    Access, AccessVerb, ContextFrom, Delivery, Function, Guards, Handler, HttpSource, Identity,
+    Access, AccessVerb, Alarms, ContextFrom, Delivery, FileLines, Function, Guards, Handler, HttpSource, Identity,
     Ledger, Publisher, PublisherRun, S3Source, Security, Source, SourceKind, StateMachine, Target,
     Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
 };
@@ -48,11 +48,14 @@ fn sources() -> Vec<Source> {
         via: Via::Publisher,
         context: ContextFrom::Metadata,
         identity: Identity::Version,
+        account: None,
+        kms_key: None,
     };
     let http = HttpSource { emits: Stage::Collection.event(StageVerb::Requested) };
     let source = |name: &str, kind: SourceKind| Source {
         name: name.to_owned(),
         dataset: Some("wine".to_owned()),
+        expected_s: None,
         kind,
     };
     vec![source("raw", SourceKind::S3(s3)), source("requests", SourceKind::Http(http))]
@@ -117,6 +120,7 @@ pub(crate) fn workflow() -> Workflow {
         security: Security::default(),
         claim_check: None,
         telemetry: Telemetry::default(),
+        alarms: Alarms { enabled: false, dashboard: false, ..Alarms::default() },
         event_types: vec![],
         sources: sources(),
         functions: vec![worker()],

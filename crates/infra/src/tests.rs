@@ -254,6 +254,9 @@ fn changed() -> (Workflow, Inputs) {
         protocol: Protocol::Email,
         endpoint: "ml-on-call@example.com".to_owned(),
         on: vec!["training.failed".parse::<EventType>().expect("a type")],
+        create: false,
+        raw: false,
+        condition: None,
     });
     for artifact in inputs.functions.values_mut() {
         artifact.code_sha256 = "AQIDAQIDAQIDAQIDAQIDAQIDAQIDAQIDAQIDAQIDAQI=".to_owned();
@@ -296,6 +299,7 @@ fn watching() -> Workflow {
     let source = |name: &str, kind: fn(CompletionSource) -> SourceKind, resource: &str| Source {
         name: name.to_owned(),
         dataset: None,
+        expected_s: None,
         kind: kind(CompletionSource { resource: resource.to_owned(), stage: Stage::Training }),
     };
     workflow.sources.extend([
@@ -631,6 +635,7 @@ fn the_ends_of_what_triggers_start_come_without_a_source() {
     let watched = |name: &str, kind: fn(CompletionSource) -> SourceKind, resource: &str| Source {
         name: name.to_owned(),
         dataset: None,
+        expected_s: None,
         kind: kind(CompletionSource { resource: resource.to_owned(), stage: Stage::Training }),
     };
     workflow.sources.push(watched("gpu", SourceKind::Batch, "gpu"));

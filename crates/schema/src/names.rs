@@ -109,6 +109,28 @@ impl Deployment {
         format!("alias/{}", self.prefix())
     }
 
+    /// The queue that is made for a subscriber, of the topic's own kind.
+    #[must_use]
+    pub fn subscriber_queue(&self, subscriber: &str, kind: TopicKind) -> String {
+        let part = format!("to-{subscriber}");
+        match kind {
+            TopicKind::Standard => self.named(&part, LONG_NAME_CHARS_MAX),
+            TopicKind::Fifo => self.named_fifo(&part),
+        }
+    }
+
+    /// The topic that alarms publish to, where they tell an e-mail address.
+    #[must_use]
+    pub fn alarm_topic(&self) -> String {
+        self.named("alarms", LONG_NAME_CHARS_MAX)
+    }
+
+    /// The alarm of that purpose.
+    #[must_use]
+    pub fn alarm(&self, purpose: &str) -> String {
+        self.named(purpose, LONG_NAME_CHARS_MAX)
+    }
+
     /// The DynamoDB table of starts.
     #[must_use]
     pub fn ledger_table(&self) -> String {
@@ -272,6 +294,12 @@ impl Place {
     #[must_use]
     pub fn rule_arn(&self, name: &str) -> String {
         self.arn("events", &format!("rule/{name}"))
+    }
+
+    /// An alarm's ARN.
+    #[must_use]
+    pub fn alarm_arn(&self, name: &str) -> String {
+        self.arn("cloudwatch", &format!("alarm:{name}"))
     }
 
     /// A log group's ARN, without the trailing `:*`.

@@ -51,7 +51,7 @@ pub(crate) async fn observe_all(
             alias: alias.to_owned(),
             sid: sid.to_owned(),
             principal: text_of(&statement["Principal"]["Service"]),
-            source_arn: source_arn_of(&statement["Condition"]),
+            source_arn: policy::source_arn_of(&statement["Condition"]),
         })
     });
     Ok(ours.map(|permission| Observed::ours(Properties::Permission(permission))).collect())
@@ -59,13 +59,6 @@ pub(crate) async fn observe_all(
 
 fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-fn source_arn_of(condition: &Value) -> String {
-    let operators = condition.as_object().into_iter().flatten();
-    let mut keys = operators.flat_map(|(_, keys)| keys.as_object().into_iter().flatten());
-    let found = keys.find(|(key, _)| key.eq_ignore_ascii_case("aws:SourceArn"));
-    found.map(|(_, arn)| text_of(arn)).unwrap_or_default()
 }
 
 pub(crate) async fn create(aws: &Aws, permission: &Permission) -> Result<(), CallError> {

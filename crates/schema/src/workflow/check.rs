@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::alarms::expected_by_nobody;
 use super::loops::outputs_that_lead_back;
 use super::model::{
     ContextFrom, Delivery, GatherUntil, Identity, Protocol, PublisherRun, S3Source, Source,
@@ -41,6 +42,8 @@ pub(super) fn check(report: &Report, tables: &Tables<'_>) {
     markers_by_content(tables);
     claims_that_are_watched(tables);
     outputs_that_lead_back(tables);
+    expected_by_nobody(tables);
+    buckets_of_two_minds(tables);
     for trigger in &tables.triggers {
         stage_of_trigger(trigger);
     }
@@ -281,6 +284,24 @@ fn straight_to_the_topic(tables: &Tables<'_>) {
             let cause = "only the publisher reads the metadata of objects";
             let remedy = "drop `context`, or `via`";
             item.section.fault_of("context", Fault::new(cause, remedy));
+        }
+    }
+}
+
+/// A bucket is of one account, is encrypted with one key, and is made or not.
+fn buckets_of_two_minds(tables: &Tables<'_>) {
+    let sources: Vec<_> = s3_sources(tables).collect();
+    for (index, (item, one)) in sources.iter().enumerate() {
+        let of_bucket = |other: &&(&Item<'_, Source>, &S3Source)| other.1.bucket == one.bucket;
+        let Some((other, before)) = sources[..index].iter().find(of_bucket) else { continue };
+        let differs = [
+            ("account", one.account != before.account),
+            ("kms_key", one.kms_key != before.kms_key),
+        ];
+        for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
+            let name = quoted(given(other, "name").unwrap_or_default());
+            let cause = format!("`{key}` of bucket {} is another than in source {name}", one.bucket);
+            item.section.fault_of(key, Fault::new(cause, "write the same in both"));
         }
     }
 }

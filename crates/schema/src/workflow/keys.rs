@@ -71,7 +71,7 @@ const fn key(name: &'static str, takes: &'static str, need: Need, meaning: &'sta
 }
 
 /// All tables, in the order of the page.
-pub(super) const ALL: [&TableKeys; 21] = [
+pub(super) const ALL: [&TableKeys; 22] = [
     &ROOT,
     &TOPIC,
     &PUBLISHER,
@@ -80,6 +80,7 @@ pub(super) const ALL: [&TableKeys; 21] = [
     &SECURITY,
     &CLAIM_CHECK,
     &TELEMETRY,
+    &ALARMS,
     &EVENT,
     &SOURCE,
     &SOURCE_S3,
@@ -133,6 +134,7 @@ pub(super) const ROOT: TableKeys = TableKeys {
             Optional("{ otlp_endpoint = \"http://localhost:4318\" }"),
             "See `[telemetry]`.",
         ),
+        key("alarms", "a table", Optional("{ email = \"on-call@example.com\" }"), "See `[alarms]`."),
         key("event", "a list of tables", Optional("[]"), "See `[[event]]`."),
         key("source", "a list of tables", Optional("[]"), "See `[[source]]`."),
         key("function", "a list of tables", Optional("[]"), "See `[[function]]`."),
@@ -346,6 +348,43 @@ pub(super) const TELEMETRY: TableKeys = TableKeys {
     )],
 };
 
+pub(super) const ALARMS: TableKeys = TableKeys {
+    heading: "`[alarms]`",
+    keys: &[
+        key("enabled", "a boolean", Default("true"), "Whether there are alarms at all."),
+        key(
+            "email",
+            "a string",
+            Optional("\"ml-on-call@example.com\""),
+            "Whom the alarms tell: an e-mail address, which must confirm; for it a topic of the alarms' own is made.",
+        ),
+        key(
+            "topic",
+            "a string",
+            Optional("\"arn:aws:sns:eu-west-1:123456789012:on-call\""),
+            "Instead of `email`: the ARN of a standard topic of yours, in the deploy's region.",
+        ),
+        key(
+            "queue_age",
+            "a duration",
+            Default("\"15m\""),
+            "The alarm `queue-age` goes off when a message has waited in the ingest or the work queue for so long.",
+        ),
+        key(
+            "skip",
+            "a list of strings",
+            Default("[]"),
+            "Alarms that are not made: `dead-queue`, `queue-age`, `handler-errors`, `handler-throttles`, `deliveries`, `runs`, `expected`.",
+        ),
+        key(
+            "dashboard",
+            "a boolean",
+            Default("true"),
+            "Whether a CloudWatch dashboard of the workflow is made.",
+        ),
+    ],
+};
+
 pub(super) const EVENT: TableKeys = TableKeys {
     heading: "`[[event]]`",
     keys: &[
@@ -380,6 +419,12 @@ pub(super) const SOURCE: TableKeys = TableKeys {
             "`s3`, `schedule`, `step-functions`, `sagemaker`, `batch` or `http`; the further keys depend on it.",
         ),
         key("dataset", "a string", Optional("\"wine\""), "The dataset that its events belong to."),
+        key(
+            "expected",
+            "a duration",
+            Optional("\"24h\""),
+            "An alarm goes off when the handler has heard of no event of it for so long: whole minutes from 5m to 24h, or whole hours to 7d.",
+        ),
     ],
 };
 
@@ -418,6 +463,18 @@ pub(super) const SOURCE_S3: TableKeys = TableKeys {
             "a string",
             Default("\"version\""),
             "`version`: each write is an event; `content`: the same bytes under the same key are one event, which markers cannot have.",
+        ),
+        key(
+            "account",
+            "a string",
+            Optional("\"210987654321\""),
+            "The bucket's account, where that is another one: 12 digits. The plan prints what its owner must add.",
+        ),
+        key(
+            "kms_key",
+            "a string",
+            Optional("\"arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab\""),
+            "The ARN of the KMS key under which its objects are encrypted: who reads them may decrypt with it. With `create = true` the bucket encrypts with it.",
         ),
     ],
 };
@@ -520,14 +577,32 @@ pub(super) const SUBSCRIBER: TableKeys = TableKeys {
         key(
             "endpoint",
             "a string",
-            Required("\"ml-on-call@example.com\""),
-            "The e-mail address, the URL, or the ARN of the queue or function.",
+            Optional("\"ml-on-call@example.com\""),
+            "The e-mail address, the URL, or the ARN of the queue or function. It must be there, unless `create = true`.",
+        ),
+        key(
+            "create",
+            "a boolean",
+            Default("false"),
+            "For `sqs`: whether the deploy makes the queue, `<workflow>-to-<name>`; then there is no `endpoint`.",
+        ),
+        key(
+            "raw",
+            "a boolean",
+            Default("false"),
+            "For `https` and `sqs`: whether the envelope comes as it is, and not in SNS's wrapping.",
         ),
         key(
             "on",
             "a string or a list of strings",
             Default("[]"),
             "The types that it is told of; an empty list: all.",
+        ),
+        key(
+            "where",
+            "a table",
+            Optional("{ dataset = [\"wine\"] }"),
+            "Which of those events: an SNS filter policy over the envelope; without it, all.",
         ),
     ],
 };

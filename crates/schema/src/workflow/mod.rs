@@ -5,9 +5,11 @@
 //! against its table of keys), and what the tables are to each other.
 #![doc = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/workflow-file.md"))]
 
+mod alarms;
 mod check;
 mod json;
 mod keys;
+mod lines;
 mod loops;
 mod model;
 mod objects;
@@ -28,7 +30,9 @@ mod waits;
 #[cfg(test)]
 mod tests;
 
+pub use alarms::{AlarmKind, Alarms, LookBack};
 pub use keys::reference;
+pub use lines::FileLines;
 pub use model::*;
 pub use problem::{Problem, Problems};
 pub use read::read;

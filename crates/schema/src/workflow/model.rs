@@ -12,6 +12,8 @@ use crate::event_type::{EventType, Stage};
 use crate::id::claim_name;
 use crate::limits::S3_KEY_BYTES_MAX;
 
+use super::alarms::Alarms;
+use super::lines::FileLines;
 use super::security::{Security, TopicKey};
 
 /// One workflow: everything that one `bellwire.toml` describes.
@@ -37,6 +39,8 @@ pub struct Workflow {
     pub claim_check: Option<ClaimCheck>,
     /// Where traces go.
     pub telemetry: Telemetry,
+    /// What alarms there are, and whom they tell.
+    pub alarms: Alarms,
     /// Event types that the workflow declares beside Bellwire's own.
     pub event_types: Vec<CustomEventType>,
     /// Where events come from.
@@ -47,6 +51,9 @@ pub struct Workflow {
     pub subscribers: Vec<Subscriber>,
     /// On which event, what starts.
     pub triggers: Vec<Trigger>,
+    /// Where in the file its tables stand.
+    #[serde(skip)]
+    pub lines: FileLines,
 }
 
 /// `[topic]`.
@@ -196,6 +203,9 @@ pub struct Source {
     pub name: String,
     /// The dataset that its events belong to.
     pub dataset: Option<String>,
+    /// At most so long between two of its events, in seconds, or an alarm says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_s: Option<u64>,
     /// What it watches.
     pub kind: SourceKind,
 }
@@ -237,6 +247,12 @@ pub struct S3Source {
     pub context: ContextFrom,
     /// What makes two notifications the same event.
     pub identity: Identity,
+    /// The account that the bucket is of, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The ARN of the KMS key under which its objects are encrypted, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
 }
 
 /// Which way an S3 notification takes.
@@ -339,16 +355,22 @@ pub enum AccessVerb {
 }
 
 /// `[[subscriber]]`: who else is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subscriber {
     /// Its name in this file.
     pub name: String,
     /// How it is reached.
     pub protocol: Protocol,
-    /// E-mail address, URL, or ARN.
+    /// E-mail address, URL, or ARN; empty where the deploy makes the queue.
     pub endpoint: String,
+    /// Whether the deploy makes its queue.
+    pub create: bool,
+    /// Whether it gets the envelope itself, without SNS's wrapping around it.
+    pub raw: bool,
     /// The types that it is told of; empty: all.
     pub on: Vec<EventType>,
+    /// Which of those events: a filter policy over the envelope, as JSON; `None`: all.
+    pub condition: Option<Value>,
 }
 
 /// The protocols of SNS that a subscriber may have.

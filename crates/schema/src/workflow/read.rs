@@ -3,12 +3,14 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::alarms::{self, Alarms};
 use super::check;
 use super::keys::{self, TableKeys};
 use super::model::{
     ClaimCheck, CustomEventType, Function, Handler, Ledger, Publisher, Source, Subscriber,
     Telemetry, Topic, Trigger, Workflow,
 };
+use super::lines::FileLines;
 use super::problem::{Fault, Problems, quoted};
 use super::security::Security;
 use super::syntax::{self, Recovered};
@@ -58,6 +60,7 @@ pub(super) struct Tables<'r> {
     pub(super) security: Item<'r, Security>,
     pub(super) claim_check: Item<'r, Option<ClaimCheck>>,
     pub(super) telemetry: Item<'r, Telemetry>,
+    pub(super) alarms: Item<'r, Alarms>,
     pub(super) events: Vec<Item<'r, CustomEventType>>,
     pub(super) sources: Vec<Item<'r, Source>>,
     pub(super) functions: Vec<Item<'r, Function>>,
@@ -87,6 +90,7 @@ fn read_table<'r>(report: &'r Report, table: &'r DeTable<'r>) -> Option<Workflow
         security: single(&root, "security", &keys::SECURITY, security::security),
         claim_check: single(&root, "claim_check", &keys::CLAIM_CHECK, settings::claim_check),
         telemetry: single(&root, "telemetry", &keys::TELEMETRY, settings::telemetry),
+        alarms: single(&root, "alarms", &keys::ALARMS, alarms::alarms),
         events,
         sources: list(&root, "source", "name", &keys::SOURCE, |section| {
             source::source(section, &types)
@@ -103,7 +107,9 @@ fn read_table<'r>(report: &'r Report, table: &'r DeTable<'r>) -> Option<Workflow
     };
     root.finish(&[]);
     check::check(report, &tables);
+    let lines = lines_of(&tables);
     Some(Workflow {
+        lines,
         name: tables.name?,
         region,
         account,
@@ -114,12 +120,35 @@ fn read_table<'r>(report: &'r Report, table: &'r DeTable<'r>) -> Option<Workflow
         security: tables.security.value.unwrap_or_default(),
         claim_check: tables.claim_check.value.flatten(),
         telemetry: tables.telemetry.value.unwrap_or_default(),
+        alarms: tables.alarms.value.unwrap_or_default(),
         event_types: values(tables.events)?,
         sources: values(tables.sources)?,
         functions: values(tables.functions)?,
         subscribers: values(tables.subscribers)?,
         triggers: values(tables.triggers)?,
     })
+}
+
+/// Where the tables stand of which more is known only on AWS.
+fn lines_of(tables: &Tables<'_>) -> FileLines {
+    let mut lines = FileLines::default();
+    for item in &tables.triggers {
+        if let Some(trigger) = &item.value {
+            lines.add("trigger", &trigger.name, item.section.line_of("start"));
+        }
+    }
+    for item in &tables.subscribers {
+        if let Some(subscriber) = &item.value {
+            lines.add("subscriber", &subscriber.name, item.section.line_of("endpoint"));
+        }
+    }
+    for item in &tables.sources {
+        if let Some(source) = &item.value {
+            let key = if item.section.has("bucket") { "bucket" } else { "resource" };
+            lines.add("source", &source.name, item.section.line_of(key));
+        }
+    }
+    lines
 }
 
 fn values<T>(items: Vec<Item<'_, T>>) -> Option<Vec<T>> {

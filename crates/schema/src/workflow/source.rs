@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::alarms;
 use super::json;
 use super::keys;
 use super::model::{
@@ -51,8 +52,9 @@ pub(super) fn source(section: &mut Section<'_>, types: &KnownTypes) -> Option<So
     };
     let name = section.checked("name", spelling::name);
     let dataset = section.checked("dataset", spelling::one_line);
+    let expected_s = alarms::expected_s(section);
     section.finish(&KINDS);
-    Some(Source { name: name?, dataset, kind: kind? })
+    Some(Source { name: name?, dataset, expected_s, kind: kind? })
 }
 
 fn kind_of_source(section: &mut Section<'_>, kind: &str, types: &KnownTypes) -> Option<SourceKind> {
@@ -88,6 +90,12 @@ fn s3(section: &Section<'_>, types: &KnownTypes) -> Option<S3Source> {
     let prefix = key_part("prefix");
     let suffix = key_part("suffix");
     let create = section.boolean("create");
+    let account = section.checked("account", spelling::account);
+    let kms_key = section.checked("kms_key", |text| spelling::arn(text, "kms", &["key/"]));
+    if account.is_some() && create == Some(true) {
+        let cause = "a deploy makes buckets in its own account only";
+        section.fault_of("create", Fault::new(cause, "drop `create`, or `account`"));
+    }
     let via = section.choice("via", &[("publisher", Via::Publisher), ("topic", Via::Topic)]);
     let context = section
         .choice("context", &[("none", ContextFrom::None), ("metadata", ContextFrom::Metadata)]);
@@ -102,6 +110,8 @@ fn s3(section: &Section<'_>, types: &KnownTypes) -> Option<S3Source> {
         via: via.unwrap_or(Via::Publisher),
         context: context.unwrap_or(ContextFrom::None),
         identity: identity.unwrap_or(Identity::Version),
+        account,
+        kms_key,
     })
 }
 

@@ -101,6 +101,12 @@ impl<'r> Section<'r> {
         self.report.add(at, &self.place, fault);
     }
 
+    /// The line of a key's value, or of the whole table where the key is not there.
+    pub(super) fn line_of(&self, key: &str) -> usize {
+        let at = self.peek(key).map_or(self.at, |value| value.span().start);
+        self.report.lines.line(at)
+    }
+
     /// Reports a fault of a key's value, or of the whole table where the key is not there.
     pub(super) fn fault_of(&self, key: &str, fault: Fault) {
         self.fault(self.peek(key).map_or(self.at, |value| value.span().start), fault);
@@ -144,6 +150,14 @@ impl<'r> Section<'r> {
             self.fault(self.at, Fault::new(cause, format!("add `{name} = {example}`")));
         }
         value
+    }
+
+    /// Reports a key that must be there, unless a misspelt one is reported already.
+    pub(super) fn missing(&self, name: &str, remedy: &str) {
+        if !self.report.has_lost(self.root) && !self.is_misspelt(name) {
+            let cause = format!("`{}{name}` is missing", self.prefix);
+            self.fault(self.at, Fault::new(cause, remedy));
+        }
     }
 
     fn wrong_type(&self, name: &str, value: &Spanned<DeValue<'_>>) {

@@ -76,7 +76,7 @@ fn optional<T, V>(there: Option<T>, read: impl FnOnce(&T) -> Option<V>) -> Optio
 }
 
 /// `where`, as JSON that the filter engine takes.
-fn condition(section: &Section<'_>) -> Option<Option<Value>> {
+pub(super) fn condition(section: &Section<'_>) -> Option<Option<Value>> {
     let Some(table) = section.free_table("where") else { return Some(None) };
     let problems_before = section.report().count();
     let policy = Value::Object(json::object(section, "where", table.value));

@@ -28,6 +28,8 @@ fn rules(identity: Identity, emits: EventType) -> (Source, S3Source) {
         via: Via::Publisher,
         context: ContextFrom::None,
         identity,
+        account: None,
+        kms_key: None,
     };
     let kind = SourceKind::S3(rules.clone());
     (Source { name: "raw".to_owned(), dataset: Some("wine".to_owned()), kind }, rules)

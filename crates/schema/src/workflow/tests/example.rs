@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::event_type::{EventType, Stage, StageVerb};
 use crate::workflow::tests::{EXAMPLE, SMALLEST, accepted};
 use crate::workflow::{
-    Access, AccessVerb, CompletionSource, ContextFrom, CustomEventType, Delivery, Function, Gather,
+    Access, AccessVerb, Alarms, CompletionSource, ContextFrom, CustomEventType, Delivery, FileLines, Function, Gather,
     GatherUntil, Guards, Handler, HttpSource, Identity, Ledger, OnDeadline, Protocol, Publisher,
     PublisherRun, S3Source, ScheduleSource, Security, Source, SourceKind, StateMachine, Subscriber,
     Target, Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
@@ -44,6 +44,7 @@ fn expected() -> Workflow {
         security: Security::default(),
         claim_check: None,
         telemetry: Telemetry { otlp_endpoint: Some("http://localhost:4318".to_owned()) },
+        alarms: Alarms::default(),
         event_types: vec![CustomEventType {
             event_type: "label.reviewed".parse().expect("a type"),
             schema: Some("schemas/label-reviewed.json".to_owned()),
@@ -69,8 +70,12 @@ fn expected() -> Workflow {
                 Stage::Training.event(StageVerb::Failed),
                 Stage::Prediction.event(StageVerb::Failed),
             ],
+            create: false,
+            raw: false,
+            condition: None,
         }],
         triggers: triggers(),
+        lines: FileLines::default(),
     }
 }
 
@@ -88,6 +93,8 @@ fn sources() -> Vec<Source> {
         via: Via::Publisher,
         context: ContextFrom::Metadata,
         identity: Identity::Version,
+        account: None,
+        kms_key: None,
     };
     let nightly = ScheduleSource {
         expression: "cron(0 3 * * ? *)".to_owned(),
@@ -102,9 +109,10 @@ fn sources() -> Vec<Source> {
         Source {
             name: "raw".to_owned(),
             dataset: Some("wine".to_owned()),
+            expected_s: None,
             kind: SourceKind::S3(raw),
         },
-        Source { name: "nightly".to_owned(), dataset: None, kind: SourceKind::Schedule(nightly) },
+        Source { name: "nightly".to_owned(), dataset: None, expected_s: None, kind: SourceKind::Schedule(nightly) },
     ]
 }
 
