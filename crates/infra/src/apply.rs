@@ -13,7 +13,7 @@ use crate::calls::as_step;
 use crate::error::CallError;
 use crate::inputs::Code;
 use crate::kind::{
-    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, key,
+    alarm, alias, bucket, bucket_notification, dashboard, event_source_mapping, function, function_policy, invoke_config, key,
     log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::lease::{self, NoLease};
@@ -324,7 +324,10 @@ impl Executor<'_> {
             Properties::EventSourceMapping(mapping) => {
                 event_source_mapping::create(aws, mapping).await
             }
+            Properties::FunctionPolicy(statement) => function_policy::create(aws, statement).await,
             Properties::Subscription(subscription) => subscription::create(aws, subscription).await,
+            Properties::Alarm(alarm) => alarm::put(aws, alarm).await,
+            Properties::Dashboard(dashboard) => dashboard::put(aws, dashboard).await,
         }
     }
 
@@ -362,6 +365,12 @@ impl Executor<'_> {
             (P::Subscription(new), P::Subscription(old)) => {
                 subscription::update(aws, new, old).await
             }
+            (P::FunctionPolicy(new), P::FunctionPolicy(old)) => {
+                function_policy::delete(aws, old).await?;
+                function_policy::create(aws, new).await
+            }
+            (P::Alarm(new), P::Alarm(old)) => alarm::update(aws, new, old).await,
+            (P::Dashboard(new), _) => dashboard::put(aws, new).await,
             // A resource and what was observed of it are of one kind, its Id says so.
             _ => Ok(()),
         }
@@ -389,7 +398,10 @@ impl Executor<'_> {
             Properties::EventSourceMapping(mapping) => {
                 event_source_mapping::delete(aws, mapping).await
             }
+            Properties::FunctionPolicy(statement) => function_policy::delete(aws, statement).await,
             Properties::Subscription(subscription) => subscription::delete(aws, subscription).await,
+            Properties::Alarm(alarm) => alarm::delete(aws, alarm).await,
+            Properties::Dashboard(dashboard) => dashboard::delete(aws, dashboard).await,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::kind::alarm::Alarm;
 use crate::resource::{ResourceId, Tags};
 
 /// What an observation knows when it asks for each resource.
@@ -13,6 +14,8 @@ pub(crate) struct Known {
     pub(crate) tags: BTreeMap<String, Tags>,
     /// All log groups whose names begin so, with their retention in days.
     pub(crate) log_groups: Option<LogGroups>,
+    /// All alarms whose names begin as ours do, by name, without their tags.
+    pub(crate) alarms: Option<BTreeMap<String, Alarm>>,
     /// What there should be anyway: whether it holds data does not matter.
     pub(crate) wanted: BTreeSet<ResourceId>,
 }

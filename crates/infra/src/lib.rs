@@ -18,6 +18,9 @@
 //! | role | the end of its path, and its tags |
 //! | alias, retries | its function |
 //! | permission | its function, and its Sid |
+//! | alarm | its name and its tags |
+//! | dashboard | its name, and a text on it |
+//! | statement in the policy of a function of somebody else's | its Sid |
 //! | event source mapping | its tags, or our queue and our alias as its ends |
 //! | subscription | our topic, and our dead queue as its redrive target |
 //! | bucket notification entry | its Id, and our ingest queue as its target |
@@ -72,11 +75,14 @@ pub use record::{Record, RecordSeen};
 
 /// The properties of each kind of resource.
 pub mod properties {
+    pub use crate::kind::alarm::{Alarm, Metric};
     pub use crate::kind::alias::Alias;
     pub use crate::kind::bucket::Bucket;
     pub use crate::kind::bucket_notification::{BucketNotification, Entry};
     pub use crate::kind::event_source_mapping::EventSourceMapping;
+    pub use crate::kind::dashboard::Dashboard;
     pub use crate::kind::function::{Function, Release};
+    pub use crate::kind::function_policy::FunctionPolicy;
     pub use crate::kind::invoke_config::InvokeConfig;
     pub use crate::kind::key::KmsKey;
     pub use crate::kind::log_group::LogGroup;

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::aws::Aws;
-use crate::desired::{ALIAS, log_group_of};
+use crate::desired::{ALIAS, admission, log_group_of};
 use crate::error::{CallError, failed};
 use crate::kind::{
-    alias, bucket, bucket_notification, event_source_mapping, function, invoke_config, key,
+    alarm, alias, bucket, bucket_notification, dashboard, event_source_mapping, function, function_policy, invoke_config, key,
     log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
 };
 use crate::known::{Known, LogGroups};
@@ -152,6 +152,8 @@ pub(crate) async fn observe(
     observation.resources.extend(parts);
     observation.resources.extend(taking.ours);
     observation.foreign.extend(taking.foreign);
+    let admitted = admitted(aws, owner, desired, &listening.ours).await?;
+    observation.resources.extend(admitted);
     observation.resources.extend(listening.ours);
     observation.foreign.extend(listening.foreign);
     observation.resources.extend(notified.resources);
@@ -175,10 +177,13 @@ async fn one(aws: &Aws, owner: &Owner, id: &ResourceId) -> Result<Option<Observe
         Kind::Function => function::observe(aws, owner, name).await,
         Kind::StateMachine => state_machine::observe(aws, owner, name).await,
         Kind::Rule => rule::observe(aws, owner, name).await,
+        Kind::Alarm => alarm::observe(aws, owner, name).await,
+        Kind::Dashboard => dashboard::observe(aws, owner, name).await,
         Kind::Alias
         | Kind::InvokeConfig
         | Kind::Permission
         | Kind::EventSourceMapping
+        | Kind::FunctionPolicy
         | Kind::Subscription
         | Kind::BucketNotification => Ok(None),
     }
@@ -194,11 +199,12 @@ struct Stale {
 async fn stale(aws: &Aws, owner: &Owner) -> Result<Stale, CallError> {
     let prefix = format!("{}-", owner.deployment.prefix());
     let log_prefix = log_group_of(&prefix);
-    let (tags, machines, groups, roles) = futures::try_join!(
+    let (tags, machines, groups, roles, alarms) = futures::try_join!(
         tagged(aws, owner),
         state_machine::list(aws, &prefix),
         log_group::list(aws, &log_prefix),
         role::list(aws, owner),
+        alarm::list(aws, &prefix),
     )?;
     let mut ids: Vec<ResourceId> = tags.keys().filter_map(|arn| id_of_arn(arn)).collect();
     // A key's ARN has not its alias, and there is one of ours at most.
@@ -206,11 +212,14 @@ async fn stale(aws: &Aws, owner: &Owner) -> Result<Stale, CallError> {
         ids.push(ResourceId::new(Kind::Key, owner.deployment.key_alias()));
     }
     ids.extend(machines.into_iter().map(|name| ResourceId::new(Kind::StateMachine, name)));
+    // A dashboard has no tags to be found by, and there is one of ours at most.
+    ids.push(ResourceId::new(Kind::Dashboard, owner.deployment.prefix()));
     ids.extend(groups.iter().map(|(name, _)| ResourceId::new(Kind::LogGroup, name)));
     ids.extend(roles.into_iter().map(|name| ResourceId::new(Kind::Role, name)));
     let retention_days = groups.into_iter().collect();
     let log_groups = Some(LogGroups { prefix: log_prefix, retention_days });
-    Ok(Stale { ids, known: Known { tags, log_groups, ..Known::default() } })
+    let alarms = Some(alarms.into_iter().map(|alarm| (alarm.name.clone(), alarm)).collect());
+    Ok(Stale { ids, known: Known { tags, log_groups, alarms, ..Known::default() } })
 }
 
 /// The ARNs of all that has our tags, with those of ours that it has.
@@ -248,6 +257,7 @@ fn id_of_arn(arn: &str) -> Option<ResourceId> {
         "lambda" => (Kind::Function, resource.strip_prefix("function:")?),
         "events" => (Kind::Rule, resource.strip_prefix("rule/")?),
         "states" => (Kind::StateMachine, resource.strip_prefix("stateMachine:")?),
+        "cloudwatch" => (Kind::Alarm, resource.strip_prefix("alarm:")?),
         "logs" => (Kind::LogGroup, resource.strip_prefix("log-group:")?.trim_end_matches(":*")),
         _ => return None,
     };
@@ -302,25 +312,56 @@ async fn taking(
     event_source_mapping::observe_all(aws, owner, queues, &wanted).await
 }
 
+/// What listens on the workflow's topic, and on that of its alarms where it has one.
 async fn listening(
     aws: &Aws,
     owner: &Owner,
     desired: &[Resource],
 ) -> Result<subscription::Listening, CallError> {
-    let wanted: Vec<&subscription::Subscription> = desired
-        .iter()
-        .filter_map(|resource| match &resource.properties {
-            Properties::Subscription(subscription) => Some(subscription),
-            _ => None,
-        })
-        .collect();
-    let Some(topic) = wanted.first().map(|subscription| &subscription.topic_arn) else {
-        return Ok(subscription::Listening::default());
-    };
+    let mut by_topic: BTreeMap<&str, Vec<&subscription::Subscription>> = BTreeMap::new();
+    for resource in desired {
+        if let Properties::Subscription(subscription) = &resource.properties {
+            by_topic.entry(&subscription.topic_arn).or_default().push(subscription);
+        }
+    }
     let deployment = &owner.deployment;
     let dead_queues = [deployment.dead_queue(), deployment.fifo_dead_queue()];
     let dead_queues = dead_queues.map(|name| owner.place.queue_arn(&name));
-    subscription::observe_all(aws, topic, &dead_queues, &wanted).await
+    let mut all = subscription::Listening::default();
+    for (topic, wanted) in by_topic {
+        let found = subscription::observe_all(aws, topic, &dead_queues, &wanted).await?;
+        all.ours.extend(found.ours);
+        all.foreign.extend(found.foreign);
+    }
+    Ok(all)
+}
+
+/// Our statements in the policies of functions that are not ours: of those that should be
+/// told, and of those that still are.
+async fn admitted(
+    aws: &Aws,
+    owner: &Owner,
+    desired: &[Resource],
+    listening: &[Observed],
+) -> Result<Vec<Observed>, CallError> {
+    let wanted = desired.iter().filter_map(|resource| match &resource.properties {
+        Properties::FunctionPolicy(statement) => Some(statement.clone()),
+        _ => None,
+    });
+    let told = listening.iter().filter_map(|observed| match &observed.properties {
+        Properties::Subscription(told) if told.protocol == "lambda" => {
+            admission(owner, &told.endpoint, &told.topic_arn)
+        }
+        _ => None,
+    });
+    let statements: BTreeMap<String, function_policy::FunctionPolicy> =
+        told.chain(wanted).map(|one| (one.display_name(), one)).collect();
+    let found: Vec<Option<Observed>> = stream::iter(statements.values())
+        .map(|statement| function_policy::observe(aws, statement))
+        .buffered(CALLS_MAX)
+        .try_collect()
+        .await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Our entries in the buckets of the plan, in those that are ours, and in those

@@ -38,6 +38,14 @@ pub struct Outputs {
     pub state_machines: BTreeMap<String, String>,
     /// The ARNs of the roles, by name.
     pub roles: BTreeMap<String, String>,
+    /// The ARN of the topic that the alarms publish to, where the deploy made it.
+    pub alarm_topic_arn: Option<String>,
+    /// The alarms, by name.
+    pub alarms: Vec<String>,
+    /// The dashboard's name.
+    pub dashboard: Option<String>,
+    /// Who was subscribed, and has yet to confirm.
+    pub unconfirmed: Vec<String>,
     /// The log groups.
     pub log_groups: Vec<String>,
     /// How many resources there are in all.
@@ -85,6 +93,11 @@ pub(crate) fn outputs(
     };
     for observed in &observation.resources {
         take(&mut outputs, owner, queue_urls, &observed.properties);
+        if let Properties::Subscription(subscription) = &observed.properties
+            && !observed.notes.is_empty()
+        {
+            outputs.unconfirmed.push(subscription.endpoint.clone());
+        }
     }
     outputs
 }
@@ -96,6 +109,10 @@ fn take(
     properties: &Properties,
 ) {
     match properties {
+        // That of the alarms is beside it.
+        Properties::Topic(topic) if topic.name == owner.deployment.alarm_topic() => {
+            outputs.alarm_topic_arn = Some(topic.arn.clone());
+        }
         Properties::Topic(topic) => outputs.topic_arn = Some(topic.arn.clone()),
         Properties::Queue(queue) => {
             let url = queue_urls.get(&queue.name).cloned().unwrap_or_default();
@@ -125,6 +142,8 @@ fn take(
                 outputs.functions.insert(alias.function.clone(), arn);
             }
         }
+        Properties::Alarm(alarm) => outputs.alarms.push(alarm.name.clone()),
+        Properties::Dashboard(dashboard) => outputs.dashboard = Some(dashboard.name.clone()),
         Properties::StateMachine(machine) => {
             outputs.state_machines.insert(machine.name.clone(), machine.arn.clone());
         }
@@ -154,6 +173,11 @@ impl Outputs {
             self.state_machines.values().map(|arn| (Kind::StateMachine.label(), arn.clone())),
         );
         rows.extend(self.roles.values().map(|arn| ("role", arn.clone())));
+        rows.extend(self.alarm_topic_arn.iter().map(|arn| ("alarms tell", arn.clone())));
+        rows.extend(self.alarms.iter().map(|alarm| (Kind::Alarm.label(), alarm.clone())));
+        rows.extend(self.dashboard.iter().map(|name| (Kind::Dashboard.label(), name.clone())));
+        let waits = |endpoint: &String| ("unconfirmed", format!("{endpoint} has yet to confirm"));
+        rows.extend(self.unconfirmed.iter().map(waits));
         rows.extend(self.log_groups.iter().map(|group| ("log group", group.clone())));
         rows
     }

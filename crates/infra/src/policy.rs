@@ -104,7 +104,7 @@ pub(crate) fn allow(sid: &str, actions: &[&str], resources: &[String]) -> Value 
 const SID_TLS: &str = "TlsOnly";
 
 /// Refuses what does not come over TLS.
-fn tls_only(action: &str, resources: &[String]) -> Value {
+pub(crate) fn tls_only(action: &str, resources: &[String]) -> Value {
     json!({
         "Sid": SID_TLS,
         "Effect": "Deny",

@@ -97,6 +97,9 @@ fn notifications_wanted(workflow: &Workflow) -> Option<Value> {
 /// probes. What S3 itself tells the topic has no attribute to look at, and no type.
 #[must_use]
 pub fn subscriber_filter(workflow: &Workflow, subscriber: &Subscriber) -> (Value, Scope) {
+    if let Some(Value::Object(condition)) = &subscriber.condition {
+        return narrowed(subscriber, condition);
+    }
     if !subscriber.on.is_empty() {
         let types: BTreeSet<&str> = subscriber.on.iter().map(EventType::as_str).collect();
         return (json!({TYPE: types}), Scope::Attributes);
@@ -106,6 +109,27 @@ pub fn subscriber_filter(workflow: &Workflow, subscriber: &Subscriber) -> (Value
         Some(_) => (json!({"$or": [{TYPE: [{"exists": false}]}, other]}), Scope::Body),
         None => (other, Scope::Attributes),
     }
+}
+
+/// The filter policy of a subscriber with a `where`. What looks at attributes alone costs
+/// nothing, so that it is one wherever all of it means the same there.
+fn narrowed(subscriber: &Subscriber, condition: &Map<String, Value>) -> (Value, Scope) {
+    let types: BTreeSet<&str> = subscriber.on.iter().map(EventType::as_str).collect();
+    let types = match types.is_empty() {
+        true => json!([{"anything-but": [EventType::probe().as_str()]}]),
+        false => json!(types),
+    };
+    let is_attribute = |(key, values): (&String, &Value)| {
+        PUSHED.contains(&key.as_str())
+            && values.as_array().is_some_and(|all| all.iter().all(means_the_same))
+    };
+    let scope = match condition.iter().all(is_attribute) {
+        true => Scope::Attributes,
+        false => Scope::Body,
+    };
+    let mut policy = condition.clone();
+    policy.insert(TYPE.to_owned(), types);
+    (Value::Object(policy), scope)
 }
 
 fn wanted_by(trigger: &Trigger) -> Vec<Wanted> {

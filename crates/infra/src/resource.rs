@@ -221,19 +221,23 @@ impl Kind {
     #[must_use]
     pub const fn deletion_rank(self) -> u8 {
         match self {
+            // The subscription that goes after it is what it is found by.
+            Self::FunctionPolicy => 0,
             Self::BucketNotification
             | Self::Rule
             | Self::EventSourceMapping
-            | Self::Subscription => 0,
-            Self::Permission | Self::InvokeConfig => 1,
-            Self::StateMachine => 2,
-            Self::Alias => 3,
-            Self::Function => 4,
-            Self::Role | Self::LogGroup | Self::Topic => 5,
-            Self::Queue | Self::Key => 6,
-            Self::Bucket => 7,
+            | Self::Subscription
+            | Self::Alarm
+            | Self::Dashboard => 1,
+            Self::Permission | Self::InvokeConfig => 2,
+            Self::StateMachine => 3,
+            Self::Alias => 4,
+            Self::Function => 5,
+            Self::Role | Self::LogGroup | Self::Topic => 6,
+            Self::Queue | Self::Key => 7,
+            Self::Bucket => 8,
             // The table holds the lease under which all this happens.
-            Self::Table => 8,
+            Self::Table => 9,
         }
     }
 }

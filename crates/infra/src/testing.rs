@@ -131,6 +131,7 @@ pub(crate) fn workflow() -> Workflow {
             of("evaluate", Stage::Evaluation, trained, None),
             of("predict", Stage::Prediction, evaluated, Some(passes)),
         ],
+        lines: FileLines::default(),
     }
 }
 

@@ -88,23 +88,32 @@ pub(crate) fn required(owner: &Owner, workflow: &Workflow) -> Vec<Value> {
     all.map(|statement| canonical(&statement)).collect()
 }
 
-/// The services that publish to the topic themselves, each for what it publishes for.
-fn services(owner: &Owner, workflow: &Workflow) -> Option<Value> {
+/// The services that publish to the topic themselves, each for what it publishes for; and
+/// CloudWatch, whose alarms have a topic under the same key.
+fn services(owner: &Owner, workflow: &Workflow) -> impl Iterator<Item = Value> {
     let buckets = buckets_via(workflow, Via::Topic);
     let arns: Vec<String> = buckets.iter().map(|one| owner.place.bucket_arn(one)).collect();
-    (!arns.is_empty()).then(|| {
+    let publishes = |sid: &str, service: &str, operator: &str, sources: &[String]| {
         json!({
-            "Sid": "BucketsPublish",
+            "Sid": sid,
             "Effect": "Allow",
-            "Principal": {"Service": "s3.amazonaws.com"},
+            "Principal": {"Service": service},
             "Action": USES,
             "Resource": "*",
             "Condition": {
-                "ArnEquals": {"aws:SourceArn": arns},
+                operator: {"aws:SourceArn": sources},
                 "StringEquals": {"aws:SourceAccount": owner.place.account},
             },
         })
-    })
+    };
+    let buckets = (!arns.is_empty())
+        .then(|| publishes("BucketsPublish", "s3.amazonaws.com", "ArnEquals", &arns));
+    let has_alarms = workflow.alarms.enabled && workflow.alarms.email.is_some();
+    let alarms = has_alarms.then(|| {
+        let alarms = owner.place.alarm_arn(&format!("{}-*", owner.deployment.prefix()));
+        publishes("AlarmsPublish", "cloudwatch.amazonaws.com", "ArnLike", &[alarms])
+    });
+    buckets.into_iter().chain(alarms)
 }
 
 /// Whether the policy of a key admits whom a statement admits, as far as its statements

@@ -10,11 +10,13 @@
 //! - [`gathered`]: many of them as one, where a trigger gathers;
 //! - [`attributes`], [`fifo`]: how the event travels on SNS;
 //! - [`filter`]: who wants it;
+//! - [`counted`]: what of it is counted for alarms;
 //! - [`dead_letter`]: what becomes of what nobody can handle.
 
 pub mod attributes;
 pub mod completion;
 pub mod context;
+pub mod counted;
 pub mod dead_letter;
 pub mod envelope;
 pub mod event_type;

@@ -1,6 +1,8 @@
 //! What there should be on AWS: workflow file and artifacts to resources. Pure.
 
+mod alarms;
 mod buckets;
+mod dashboard;
 mod functions;
 mod handler;
 mod ledger;
@@ -9,6 +11,7 @@ mod queues;
 mod rules;
 mod security;
 mod state_machines;
+mod subscribers;
 mod topic;
 
 use bellwire_schema::workflow::{Delivery, Workflow};
@@ -19,6 +22,7 @@ use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
 pub(crate) use self::buckets::{buckets_via, sources_by_bucket};
 pub use self::functions::log_group_of;
 pub(crate) use self::state_machines::function_references;
+pub(crate) use self::subscribers::{admission, endpoint, function_statement, queue_statement};
 
 /// The alias that everything hangs on, so that a rollback is one call.
 pub const ALIAS: &str = "live";
@@ -39,7 +43,10 @@ pub fn desired(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Vec<Resou
     desired.state_machines();
     desired.handler();
     desired.rules();
+    desired.subscribers();
     desired.subscriptions();
+    desired.alarms();
+    desired.dashboard();
     let mut resources = desired.resources;
     security::settle(owner, &workflow.security, &mut resources);
     resources.sort_by_key(Resource::id);

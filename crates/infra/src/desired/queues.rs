@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::Desired;
 use super::buckets::buckets_via;
 use super::rules::rules_into_ingest;
+use super::subscribers::made_queues;
 use crate::kind::queue::{Queue, Redrive};
 use crate::policy;
 use crate::resource::{Kind, Owner, Properties, ResourceId};
@@ -69,13 +70,17 @@ impl Desired<'_> {
         };
         let mut redriving = vec![ingest.as_str()];
         redriving.extend((self.is_queued() && is_shared).then_some(work.as_str()));
+        let made = made_queues(self.owner, self.workflow, TopicKind::Standard);
+        redriving.extend(made.iter().map(String::as_str));
         let topic = is_shared.then_some(topic_arn.as_str());
         let policy = policy::dead_queue(self.owner, &place.queue_arn(&dead), topic, &rules);
         let mut queues = vec![dead_queue(&dead, redriving, policy)];
         if !is_shared {
             let arn = place.queue_arn(&undelivered);
             let policy = policy::dead_queue(self.owner, &arn, Some(&topic_arn), &[]);
-            queues.push(dead_queue(&undelivered, vec![&work], policy));
+            let made = made_queues(self.owner, self.workflow, TopicKind::Fifo);
+            let redriving = [&work].into_iter().chain(&made).map(String::as_str).collect();
+            queues.push(dead_queue(&undelivered, redriving, policy));
         }
         let redrive =
             Redrive { dead_queue_arn: place.queue_arn(&dead), receives_max: RECEIVES_MAX };

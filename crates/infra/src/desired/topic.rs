@@ -1,12 +1,12 @@
 //! The topic, and who is subscribed to it.
 
 use bellwire_schema::filter::Scope;
-use bellwire_schema::workflow::{Delivery, Protocol, Subscriber, Via, Workflow};
+use bellwire_schema::workflow::{Delivery, Via, Workflow};
 use serde_json::Value;
 
 use super::buckets::buckets_via;
 use super::queues::topic_dead_queue;
-use super::{ALIAS, Desired};
+use super::{ALIAS, Desired, subscribers};
 use crate::kind::subscription::Subscription;
 use crate::kind::topic::Topic;
 use crate::resource::{Kind, Owner, Properties, ResourceId};
@@ -48,45 +48,47 @@ impl Desired<'_> {
                 depends_on.push(self.permission_id("bellwire-sns"));
                 depends_on.push(ResourceId::new(Kind::InvokeConfig, format!("{handler}:{ALIAS}")));
             }
+            depends_on.extend(self.before_subscriber(&subscription));
             self.add(Properties::Subscription(subscription), depends_on);
         }
     }
 }
 
-/// All subscriptions of our topic: the handler's, and the workflow's subscribers'.
+/// The handler's subscription, and those of the workflow's subscribers.
 fn subscriptions(owner: &Owner, workflow: &Workflow) -> Vec<Subscription> {
-    let subscription =
-        |protocol: &str, endpoint: String, (filter_policy, scope): (Value, Scope)| Subscription {
-            topic_arn: owner.place.topic_arn(&owner.deployment.topic(workflow.topic.kind)),
-            protocol: protocol.to_owned(),
-            endpoint,
-            filter_policy,
-            filter_scope: match scope {
-                Scope::Attributes => "MessageAttributes".to_owned(),
-                Scope::Body => "MessageBody".to_owned(),
-            },
-            is_raw: false,
-            dead_queue_arn: Some(owner.place.queue_arn(&topic_dead_queue(owner, workflow))),
-        };
     let filter = pushdown::handler_filter(workflow);
     let handler = match workflow.handler.delivery {
         Delivery::Direct => {
-            subscription("lambda", owner.alias_arn(&owner.deployment.handler()), filter)
+            let alias = owner.alias_arn(&owner.deployment.handler());
+            subscription(owner, workflow, "lambda", alias, filter)
         }
         Delivery::Queued => {
             let work = owner.place.queue_arn(&owner.deployment.work_queue(workflow.topic.kind));
-            Subscription { is_raw: true, ..subscription("sqs", work, filter) }
+            let subscription = subscription(owner, workflow, "sqs", work, filter);
+            Subscription { is_raw: true, ..subscription }
         }
     };
-    let others = workflow.subscribers.iter().map(|subscriber: &Subscriber| {
-        let protocol = match subscriber.protocol {
-            Protocol::Email => "email",
-            Protocol::Https => "https",
-            Protocol::Sqs => "sqs",
-            Protocol::Lambda => "lambda",
-        };
-        let filter = pushdown::subscriber_filter(workflow, subscriber);
-        subscription(protocol, subscriber.endpoint.clone(), filter)
-    });
-    [handler].into_iter().chain(others).collect()
+    [handler].into_iter().chain(subscribers::subscriptions(owner, workflow)).collect()
+}
+
+/// A subscription of our topic, which sends what it cannot deliver to our dead queue.
+pub(super) fn subscription(
+    owner: &Owner,
+    workflow: &Workflow,
+    protocol: &str,
+    endpoint: String,
+    (filter_policy, scope): (Value, Scope),
+) -> Subscription {
+    Subscription {
+        topic_arn: owner.place.topic_arn(&owner.deployment.topic(workflow.topic.kind)),
+        protocol: protocol.to_owned(),
+        endpoint,
+        filter_policy,
+        filter_scope: match scope {
+            Scope::Attributes => "MessageAttributes".to_owned(),
+            Scope::Body => "MessageBody".to_owned(),
+        },
+        is_raw: false,
+        dead_queue_arn: Some(owner.place.queue_arn(&topic_dead_queue(owner, workflow))),
+    }
 }

@@ -27,16 +27,20 @@ pub struct Alarm {
     pub statistic: String,
     /// The length of a period, in seconds.
     pub period_s: u64,
-    /// How many periods it looks back on, all of which must break the threshold.
+    /// How many periods it looks back on.
     pub periods: u64,
+    /// How many of those must break the threshold.
+    pub datapoints: u64,
     /// `GreaterThanThreshold` and its like.
     pub comparison: String,
     /// What is compared with, in the metric's own unit.
     pub threshold: u64,
     /// `breaching` or `notBreaching`: what a period without data counts as.
     pub missing_data: String,
-    /// The ARNs of the topics that are told when it goes off, and when it is over.
+    /// The ARNs of the topics that are told when it goes off.
     pub tells: Vec<String>,
+    /// The ARNs of the topics that are told when it is over.
+    pub tells_when_over: Vec<String>,
     /// Whether it tells them.
     pub enabled: bool,
     /// Its tags, as far as they are ours.
@@ -129,10 +133,12 @@ fn alarm_of(found: &sdk::MetricAlarm) -> Alarm {
         statistic,
         period_s: number(period_s),
         periods: number(found.evaluation_periods()),
+        datapoints: number(found.datapoints_to_alarm().or(found.evaluation_periods())),
         comparison: text(found.comparison_operator().map(|comparison| comparison.as_str())),
         threshold: found.threshold().map_or(0, whole),
         missing_data: text(found.treat_missing_data()),
         tells: found.alarm_actions().to_vec(),
+        tells_when_over: found.ok_actions().to_vec(),
         enabled: found.actions_enabled().unwrap_or(true),
         tags: Tags::new(),
     }
@@ -245,13 +251,13 @@ pub(crate) async fn put(aws: &Aws, alarm: &Alarm) -> Result<(), CallError> {
         .alarm_name(&alarm.name)
         .alarm_description(&alarm.description)
         .evaluation_periods(short(alarm.periods))
-        .datapoints_to_alarm(short(alarm.periods))
+        .datapoints_to_alarm(short(alarm.datapoints))
         .comparison_operator(sdk::ComparisonOperator::from(alarm.comparison.as_str()))
         .threshold(f64::from(short(alarm.threshold)))
         .treat_missing_data(&alarm.missing_data)
         .actions_enabled(alarm.enabled)
         .set_alarm_actions(Some(alarm.tells.clone()))
-        .set_ok_actions(Some(alarm.tells.clone()))
+        .set_ok_actions(Some(alarm.tells_when_over.clone()))
         .set_tags(Some(alarm.tags.iter().map(tag).collect()));
     let put = match alarm.metrics.as_slice() {
         [metric] => put
