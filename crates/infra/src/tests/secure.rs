@@ -227,7 +227,7 @@ fn nothing_is_lost_at_any_hop() {
     for resource in shapes().into_iter().flatten() {
         match &resource.properties {
             Properties::Subscription(one) => {
-                assert!(dead(&one.dead_queue_arn), "{}", resource.id())
+                assert!(dead(&one.dead_queue_arn), "{}", resource.id());
             }
             Properties::InvokeConfig(one) => {
                 assert!(dead(&one.on_failure_arn), "{}", resource.id());

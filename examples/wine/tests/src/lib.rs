@@ -324,19 +324,29 @@ impl World {
     ///
     /// Where it does not, or the log cannot be read.
     pub async fn handler_has_said(&self, words: &str, times: usize) {
-        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.config);
-        let group = format!("/aws/lambda/{}", self.deployment.handler());
         until(&format!("the handler said `{words}` {times} times"), async || {
-            let mut pages = logs.filter_log_events().log_group_name(&group).into_paginator().send();
-            let mut said = 0;
-            while let Some(page) = pages.next().await {
-                let events = page.expect("the log is read").events.unwrap_or_default();
-                let lines = events.iter().filter_map(|event| event.message.as_deref());
-                said += lines.filter(|line| line.contains(words)).count();
-            }
+            let said = self.handler_said(words).await;
             if said == times { Ok(()) } else { Err(format!("{said} times")) }
         })
         .await;
+    }
+
+    /// How often the handler has said a thing in its log.
+    ///
+    /// # Panics
+    ///
+    /// Where the log cannot be read.
+    pub async fn handler_said(&self, words: &str) -> usize {
+        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.config);
+        let group = format!("/aws/lambda/{}", self.deployment.handler());
+        let mut pages = logs.filter_log_events().log_group_name(&group).into_paginator().send();
+        let mut said = 0;
+        while let Some(page) = pages.next().await {
+            let events = page.expect("the log is read").events.unwrap_or_default();
+            let lines = events.iter().filter_map(|event| event.message.as_deref());
+            said += lines.filter(|line| line.contains(words)).count();
+        }
+        said
     }
 
     /// What AWS itself still has of the deployment, whoever is asked about it.
@@ -380,6 +390,32 @@ impl World {
         let sfn = aws_sdk_sfn::Client::new(&self.config);
         let list = sfn.list_executions().state_machine_arn(arn).send().await;
         list.expect("executions are listed").executions.len()
+    }
+
+    /// The policy that a role was deployed with; `null` where it has none.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such role.
+    pub async fn policy_of(&self, role: &str) -> Value {
+        let iam = aws_sdk_iam::Client::new(&self.config);
+        iam.get_role().role_name(role).send().await.expect("the role is there");
+        let get = iam.get_role_policy().role_name(role).policy_name("bellwire").send().await;
+        let Ok(found) = get else { return Value::Null };
+        serde_json::from_str(&percent_decoded(&found.policy_document)).expect("a policy is JSON")
+    }
+
+    /// Has the handler look at what is due, as its rule does once a minute.
+    ///
+    /// # Panics
+    ///
+    /// Where it fails.
+    pub async fn sweep(&self) {
+        let lambda = aws_sdk_lambda::Client::new(&self.config);
+        let invoke = lambda.invoke().function_name(self.deployment.handler()).qualifier("live");
+        let event = aws_sdk_lambda::primitives::Blob::new(r#"{"bellwire":"sweep"}"#);
+        let answer = invoke.payload(event).send().await.expect("the handler is invoked");
+        assert_eq!(answer.function_error, None, "{answer:?}");
     }
 
     /// Takes an action out of a role's policy.
