@@ -85,14 +85,14 @@ impl Handler {
                 let cause = Some("AWS does not know the run any more".to_owned());
                 let end = End { status: "UNKNOWN".to_owned(), cause, ..End::default() };
                 warn!(trigger = start.trigger, run = run_arn, "run is gone: its start is closed");
-                return self.close_start(start, State::Failed, &end).await;
+                return self.close_start(start, State::Failed, &end, now).await;
             }
         };
         let closing = EndedRun::of(&ended);
         self.announce_or_refuse(ended, &start.trigger, now).await?;
         info!(trigger = start.trigger, run = run_arn, "lost completion published");
         if let Some(EndedRun { state, end, .. }) = closing {
-            self.close_start(start, state, &end).await?;
+            self.close_start(start, state, &end, now).await?;
         }
         Ok(())
     }
