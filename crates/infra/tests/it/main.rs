@@ -11,5 +11,6 @@ mod secure;
 mod straight;
 mod throttled;
 mod trouble;
+mod watching;
 mod wire;
 mod world;
