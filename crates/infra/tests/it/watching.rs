@@ -51,6 +51,10 @@ fn watched() -> String {
 
 /// What somebody else made, and the workflow names.
 async fn make_theirs(world: &World) {
+    let iam = aws_sdk_iam::Client::new(&world.config);
+    let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+    let role = iam.create_role().role_name("notify").assume_role_policy_document(trust);
+    role.send().await.expect("created");
     let lambda = aws_sdk_lambda::Client::new(&world.config);
     let code = FunctionCode::builder().zip_file(Blob::new(world.artifact("worker.zip"))).build();
     let made = lambda.create_function().function_name("notify").runtime(Runtime::Providedal2023);
