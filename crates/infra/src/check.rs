@@ -18,7 +18,7 @@ use crate::resource::Owner;
 /// All the problems that were found.
 pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), Problems> {
     let mut problems = parts(workflow);
-    problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, one)));
+    problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, workflow, one)));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
     problems.extend(gather::problems(workflow));
@@ -54,7 +54,7 @@ fn alarms(owner: &Owner, workflow: &Workflow) -> Option<Problem> {
 }
 
 /// The handler calls the services of its own region.
-fn target_elsewhere(owner: &Owner, trigger: &Trigger) -> Option<Problem> {
+fn target_elsewhere(owner: &Owner, workflow: &Workflow, trigger: &Trigger) -> Option<Problem> {
     let Owner { deployment, place, .. } = owner;
     let arns = [
         Some(trigger.target.arn(deployment, place, &trigger.name)),
@@ -64,7 +64,7 @@ fn target_elsewhere(owner: &Owner, trigger: &Trigger) -> Option<Problem> {
     let arn = arns.into_iter().flatten().find(is_elsewhere)?;
     let cause = format!("{arn} is not in {}", place.region);
     let remedy = "start something of this region, which may reach the other one itself";
-    Some(Problem::new(format!("trigger \"{}\"", trigger.name), cause, remedy))
+    Some(Problem::new(workflow.lines.place("trigger", &trigger.name), cause, remedy))
 }
 
 fn references(workflow: &Workflow, inputs: &Inputs) -> Vec<Problem> {

@@ -28,7 +28,7 @@ pub(crate) async fn check(
             asked.insert(arn, fault(aws, owner, arn).await?);
         }
         if let Some(Some((cause, remedy))) = asked.get(arn.as_str()) {
-            let place = format!("trigger \"{}\"", trigger.name);
+            let place = workflow.lines.place("trigger", &trigger.name);
             problems.push(Problem::new(place, cause, remedy));
         }
     }

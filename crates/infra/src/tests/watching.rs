@@ -18,7 +18,7 @@ const FUNCTION: &str = "arn:aws:lambda:eu-west-1:123456789012:function:notify:pr
 const THEIR_FUNCTION: &str = "arn:aws:lambda:eu-west-1:210987654321:function:notify";
 
 /// The workflow like wine's, watched.
-fn watched() -> Workflow {
+pub(super) fn watched() -> Workflow {
     let mut workflow = workflow();
     workflow.alarms.enabled = true;
     workflow.alarms.dashboard = true;
@@ -193,7 +193,7 @@ fn the_dashboard_shows_every_alarm_and_nothing_covers_anything() {
 }
 
 /// Subscribers of every kind.
-fn subscribed() -> Workflow {
+pub(super) fn subscribed() -> Workflow {
     let text = format!(
         r#"
 workflow = "wine"
