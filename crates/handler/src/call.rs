@@ -31,20 +31,21 @@ impl Call {
     /// The function's own span, under the message that it was invoked for: of several
     /// none is its parent, and theirs are linked to it.
     pub(crate) fn span(&self, invocation: &Invocation) -> Span {
-        let (count, only) = match invocation {
+        let (faas_trigger, count, only) = match invocation {
             Invocation::Deliveries(deliveries) => match deliveries.as_slice() {
-                [only] => (1, Some(only)),
-                all => (all.len(), None),
+                [only] => ("pubsub", 1, Some(only)),
+                all => ("pubsub", all.len(), None),
             },
-            Invocation::Batch(batch) => (batch.len(), None),
-            Invocation::Sweep | Invocation::Unknown => (0, None),
+            Invocation::Batch(batch) => ("pubsub", batch.len(), None),
+            // Nobody's message: a call by hand, or the sweep, which has no span of its own.
+            Invocation::Sweep | Invocation::Unknown => ("other", 0, None),
         };
         let span = info_span!(
             "invoke",
             otel.name = self.function_arn.split(':').nth(6).unwrap_or("handler"),
             otel.kind = "server",
             otel.status_code = tracing::field::Empty,
-            { FAAS_TRIGGER } = "pubsub",
+            { FAAS_TRIGGER } = faas_trigger,
             { FAAS_COLDSTART } = self.is_cold,
             { FAAS_INVOCATION_ID } = self.invocation_id,
             { AWS_LAMBDA_INVOKED_ARN } = self.function_arn,

@@ -37,6 +37,29 @@ impl TopicName {
     }
 }
 
+/// Makes the "receive" span of messages that came of one poll of a queue, a trace of its own,
+/// and answers with its context: the "create" span of each of their events is linked to it.
+/// It begins when they have come: what a poll waits for them is nobody's delay.
+#[must_use]
+pub fn receive(queue_arn: &str, message_count: usize) -> Option<String> {
+    let queue = queue_arn.rsplit(':').next().unwrap_or(queue_arn);
+    let span = tracing::info_span!(
+        parent: None,
+        "receive",
+        otel.name = format!("{queue} receive"),
+        otel.kind = "client",
+        { MESSAGING_SYSTEM } = MESSAGING_SYSTEM_SQS,
+        { MESSAGING_OPERATION_NAME } = "ReceiveMessage",
+        { MESSAGING_OPERATION_TYPE } = "receive",
+        { MESSAGING_DESTINATION_NAME } = queue,
+        { MESSAGING_BATCH_MESSAGE_COUNT } = message_count,
+    );
+    if span.is_disabled() {
+        return None;
+    }
+    context_of(&span).map(|context| context.traceparent)
+}
+
 /// Makes an event's "create" span, a child of what caused the event (where the
 /// event names nothing: of the span that is entered now), and puts the span's
 /// own context into the event: that is what travels.

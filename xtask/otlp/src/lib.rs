@@ -64,6 +64,7 @@ pub struct Receiver {
     address: SocketAddr,
     received: Arc<Mutex<Received>>,
     is_ending: Arc<AtomicBool>,
+    is_paused: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,6 +89,16 @@ impl Receiver {
     ///
     /// Where loopback has no port left.
     pub fn start() -> Result<Self, ReceiverError> {
+        Self::start_with(|_| ())
+    }
+
+    /// As [`Receiver::start`]; `on_traces` gets each export of traces too, as it came, before
+    /// its sender has its answer.
+    ///
+    /// # Errors
+    ///
+    /// Where loopback has no port left.
+    pub fn start_with(on_traces: impl Fn(&[u8]) + Send + 'static) -> Result<Self, ReceiverError> {
         let failed = |reason: String| ReceiverError { reason };
         let server = Server::http("127.0.0.1:0").map_err(|error| failed(error.to_string()))?;
         let address = server
@@ -100,25 +111,47 @@ impl Receiver {
             changed: Instant::now(),
         }));
         let is_ending = Arc::new(AtomicBool::new(false));
+        let is_paused = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let (received, is_ending) = (Arc::clone(&received), Arc::clone(&is_ending));
+            let is_paused = Arc::clone(&is_paused);
             move || {
+                let mut held = Vec::new();
                 while !is_ending.load(Ordering::Relaxed) {
-                    match server.recv_timeout(POLL) {
-                        Ok(Some(request)) => answer(request, &received),
-                        Ok(None) => {}
+                    let request = match server.recv_timeout(POLL) {
+                        Ok(request) => request,
                         Err(_) => return,
+                    };
+                    if is_paused.load(Ordering::Relaxed) {
+                        held.extend(request);
+                        continue;
+                    }
+                    // Whoever sent them has given up, or gets an error now.
+                    held.clear();
+                    if let Some(request) = request {
+                        answer(request, &received, &on_traces);
                     }
                 }
             }
         });
-        Ok(Self { address, received, is_ending, thread: Some(thread) })
+        Ok(Self { address, received, is_ending, is_paused, thread: Some(thread) })
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is to be.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// From here on it takes connections and answers nothing, and keeps nothing, as a backend
+    /// that hangs: the worst of those that are down.
+    pub fn pause(&self) {
+        self.is_paused.store(true, Ordering::Relaxed);
+    }
+
+    /// It answers again; what came meanwhile is lost.
+    pub fn resume(&self) {
+        self.is_paused.store(false, Ordering::Relaxed);
     }
 
     /// All spans so far.
@@ -150,12 +183,15 @@ impl Drop for Receiver {
     }
 }
 
-fn answer(mut request: Request, received: &Mutex<Received>) {
+fn answer(mut request: Request, received: &Mutex<Received>, on_traces: &impl Fn(&[u8])) {
     let status = match (request.method(), request.url()) {
         (Method::Post, TRACES_PATH) => {
             let mut body = Vec::new();
             match request.as_reader().take(BODY_BYTES_MAX).read_to_end(&mut body) {
-                Ok(_) => keep(&body, received),
+                Ok(_) => {
+                    on_traces(&body);
+                    keep(&body, received)
+                }
                 Err(_) => 400,
             }
         }

@@ -6,45 +6,39 @@
 //! ```
 
 mod bellwire;
+mod browser;
 mod follow;
 mod local_aws;
+mod phoenix;
 mod publisher;
 mod runs;
 mod summary;
 mod trace;
+mod traces;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bellwire_local::{LocalCloud, StartOptions};
-use bellwire_otlp_receiver::{Receiver, ReceiverError};
+use bellwire_otlp_receiver::ReceiverError;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::build::{self, BuildError, Profile, Targets};
-use crate::interrupt;
 use crate::local::{self, LocalError};
 use crate::process::ProcessError;
 use crate::project::{Project, ProjectError};
-use crate::steps::{Steps, shown_duration};
+use crate::steps::Steps;
 pub(crate) use bellwire::without_own_settings;
 use bellwire::{Bellwire, BellwireError, Outputs};
 use follow::FollowError;
 use local_aws::{LocalAws, LocalAwsError};
+use phoenix::PhoenixError;
 use publisher::{Publisher, PublisherError, Setting};
 use runs::Run;
-use trace::Trace;
-
-/// Where the user wants traces to go, if not here.
-const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-
-/// The trace is complete when nothing new has come for this long.
-const TRACE_QUIET: Duration = Duration::from_millis(600);
-const TRACE_WITHIN: Duration = Duration::from_secs(6);
-const POLL: Duration = Duration::from_millis(20);
+use traces::{OTLP_ENDPOINT, Traces};
 
 /// The artifact of the last stage.
 const PREDICTIONS: &str = "predictions";
@@ -58,6 +52,14 @@ pub(crate) struct DemoCommand {
     /// Leave everything running, to look around
     #[arg(long)]
     keep: bool,
+    /// Send the traces to Arize Phoenix, which is installed and started here, and print the
+    /// address of the page that shows them
+    #[arg(long)]
+    traces: bool,
+    /// With --traces: look at that page with headless Chromium, fail where it lacks a span, keep
+    /// a picture of it, and end
+    #[arg(long, value_name = "FILE", requires = "traces")]
+    picture: Option<PathBuf>,
 }
 
 /// Why the demo did not come to its end.
@@ -90,6 +92,9 @@ pub(crate) enum DemoError {
     /// Traces cannot be received.
     #[error(transparent)]
     Receiver(#[from] ReceiverError),
+    /// Phoenix does not run, or has not got the trace.
+    #[error(transparent)]
+    Phoenix(#[from] PhoenixError),
     /// The local cloud does not answer.
     #[error(transparent)]
     LocalAws(#[from] LocalAwsError),
@@ -116,42 +121,6 @@ pub(crate) fn stop_kept_publisher(project: &Project) -> bool {
     publisher::stop_left_running(&folder(project))
 }
 
-/// Where traces go.
-enum Traces {
-    /// To this process.
-    Here(Receiver),
-    /// To where the user has said.
-    Elsewhere(String),
-}
-
-impl Traces {
-    fn choose() -> Result<Self, ReceiverError> {
-        match std::env::var(OTLP_ENDPOINT).ok().filter(|endpoint| !endpoint.is_empty()) {
-            Some(endpoint) => Ok(Self::Elsewhere(endpoint)),
-            None => Ok(Self::Here(Receiver::start()?)),
-        }
-    }
-
-    fn endpoint(&self) -> String {
-        match self {
-            Self::Here(receiver) => receiver.endpoint(),
-            Self::Elsewhere(endpoint) => endpoint.clone(),
-        }
-    }
-
-    /// The publisher's variables: the user's own ones where traces are theirs.
-    fn variables(&self) -> Vec<(String, String)> {
-        match self {
-            Self::Here(receiver) => vec![(OTLP_ENDPOINT.to_owned(), receiver.endpoint())],
-            Self::Elsewhere(_) => {
-                let is_telemetry =
-                    |name: &str| name.starts_with("OTEL_") && name != "OTEL_SERVICE_NAME";
-                std::env::vars().filter(|(name, _)| is_telemetry(name)).collect()
-            }
-        }
-    }
-}
-
 impl DemoCommand {
     /// Shows everything, from nothing to the predictions.
     pub(crate) fn run(&self) -> Result<ExitCode, DemoError> {
@@ -163,7 +132,7 @@ impl DemoCommand {
         let targets =
             Targets::of_workflow(&project.example_workflow()).map_err(BuildError::from)?;
         let built = build::run_as_step(&project, Profile::Dev, &targets, &steps)?;
-        let traces = Traces::choose()?;
+        let traces = Traces::choose(self.traces, self.picture.clone(), &project, &steps)?;
         let options =
             StartOptions { state_dir: Some(cloud_folder(&project)), ..StartOptions::default() };
         let cloud = local::start_as_step(&environment, options, &steps)?;
@@ -196,7 +165,7 @@ impl DemoCommand {
             &project,
             publisher,
             cloud,
-            &traces,
+            traces,
             &Told { aws: &aws, outputs: &outputs, runs: &runs },
         )
     }
@@ -207,7 +176,7 @@ impl DemoCommand {
         project: &Project,
         publisher: Publisher,
         cloud: LocalCloud,
-        traces: &Traces,
+        traces: Traces,
         told: &Told<'_>,
     ) -> Result<ExitCode, DemoError> {
         let address = publisher.address().to_owned();
@@ -216,19 +185,21 @@ impl DemoCommand {
         if !self.keep {
             // Its last spans are on their way when it has ended.
             publisher.stop();
-            tell_events_and_trace(traces, told.runs, duplicates, dead)?;
+            traces.tell(told.runs, duplicates, dead)?;
             cloud.stop().map_err(LocalError::from)?;
+            traces.show_until_interrupted()?;
             return Ok(ExitCode::SUCCESS);
         }
-        tell_events_and_trace(traces, told.runs, duplicates, dead)?;
+        traces.tell(told.runs, duplicates, dead)?;
         publisher.leave_running(&folder(project))?;
         let cloud = cloud.detach().map_err(|error| {
             // Without a cloud it has nothing to publish to.
             stop_kept_publisher(project);
             LocalError::from(error)
         })?;
-        let has_traces = matches!(traces, Traces::Elsewhere(_));
+        let has_traces = traces.outlive_the_demo();
         tell_how_to_look_around(project, &address, &cloud.env(), has_traces)?;
+        traces.show_until_interrupted()?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -341,59 +312,6 @@ fn dead(told: &Told<'_>) -> Result<u64, DemoError> {
         Some((_, queue)) => Ok(told.aws.queue_depth(&queue.url)?),
         None => Ok(0),
     }
-}
-
-fn tell_events_and_trace(
-    traces: &Traces,
-    runs: &[Run],
-    duplicates: usize,
-    dead: u64,
-) -> Result<(), DemoError> {
-    let mut trace_ids: Vec<&str> = runs.iter().filter_map(|run| run.trace_id.as_deref()).collect();
-    trace_ids.dedup();
-    let receiver = match traces {
-        Traces::Here(receiver) => receiver,
-        Traces::Elsewhere(endpoint) => {
-            print!("{}", summary::events(None, duplicates, dead));
-            for trace_id in trace_ids {
-                println!("  trace        {trace_id}   sent to {endpoint}");
-            }
-            return Ok(());
-        }
-    };
-    wait_for_traces(receiver, &trace_ids)?;
-    let spans = receiver.spans();
-    print!("{}", summary::events(Some(&summary::count_events(&spans)), duplicates, dead));
-    let width = Steps::new().width().saturating_sub(2);
-    // One, from the request to the predictions; were it cut, that would show.
-    for (place, trace_id) in trace_ids.into_iter().enumerate() {
-        if place > 0 {
-            println!();
-        }
-        let trace = Trace::new(&spans, trace_id);
-        let took = shown_duration(trace.duration());
-        println!("  trace        {trace_id}   {} spans, {took}\n", trace.len());
-        for line in trace.tree(width).lines() {
-            println!("  {line}");
-        }
-    }
-    Ok(())
-}
-
-/// Functions send their spans when an invocation ends, the publisher now and then.
-fn wait_for_traces(receiver: &Receiver, trace_ids: &[&str]) -> Result<(), DemoError> {
-    let deadline = Instant::now() + TRACE_WITHIN;
-    while Instant::now() < deadline {
-        interrupt::check()?;
-        if receiver.quiet_for() > TRACE_QUIET {
-            let spans = receiver.spans();
-            if trace_ids.iter().all(|trace_id| Trace::new(&spans, trace_id).is_whole()) {
-                break;
-            }
-        }
-        thread::sleep(POLL);
-    }
-    Ok(())
 }
 
 fn tell_how_to_look_around(

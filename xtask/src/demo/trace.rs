@@ -49,6 +49,11 @@ impl<'a> Trace<'a> {
         self.spans.len()
     }
 
+    /// What its spans are called, each once.
+    pub(crate) fn names(&self) -> BTreeSet<&'a str> {
+        self.spans.iter().map(|span| span.name.as_str()).collect()
+    }
+
     /// Whether every span but the first was caused by another that is here.
     pub(crate) fn is_whole(&self) -> bool {
         self.roots.len() == 1

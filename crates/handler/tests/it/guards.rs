@@ -46,7 +46,7 @@ fn workflow(guards: &str) -> String {
 }
 
 /// A workflow whose `label` trigger has these guards, and noon of the day on which it begins.
-async fn world(guards: &str) -> (World, Timestamp) {
+pub(crate) async fn world(guards: &str) -> (World, Timestamp) {
     let world = World::of(&workflow(guards), &["label", "counted"], |_| {}).await;
     (world, noon())
 }
@@ -72,7 +72,7 @@ fn moment(now: Timestamp) -> Moment {
 }
 
 impl World {
-    async fn approve(&self, id: &str, now: Timestamp) {
+    pub(crate) async fn approve(&self, id: &str, now: Timestamp) {
         self.handler.handle(&delivery(&approved(id)), moment(now)).await.unwrap();
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::gather::{after, label};
 use crate::world::{World, delivery, requested, sns};
-use crate::{gather, moment_at};
+use crate::{gather, guards, moment_at};
 
 /// The sum of all samples of a name that have this label.
 fn value(name: &str, label: &str) -> f64 {
@@ -58,6 +58,35 @@ async fn what_becomes_of_starts_is_counted() {
     let unwanted = Envelope::new("e-2", "/app", "ml.data.sighted.v1".parse().unwrap());
     world.handler.handle(&delivery(&unwanted), moment_at(0)).await.unwrap();
     world.handler.handle(&sns("not JSON"), moment_at(0)).await.unwrap();
+    assert_moved(&moved, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_a_start_from_a_run_is_counted() {
+    install_scraped();
+    let of = |outcome: &str, trigger: &str| {
+        format!(r#"outcome="{outcome}",bellwire_trigger="{trigger}""#)
+    };
+    let labels = [
+        of("held", "label"),
+        of("dropped", "label"),
+        of("refused", "train"),
+        of("failed", "collect"),
+    ];
+    let moved = labels.each_ref().map(|label| ("bellwire_start_total", label.as_str()));
+    let before = values(&moved);
+    for guards in ["max_starts_per_day = 1", "max_starts_per_day = 1, when_held = \"drop\""] {
+        let (world, noon) = guards::world(guards).await;
+        for id in ["e-1", "e-2"] {
+            world.approve(id, noon).await;
+        }
+    }
+    let world = World::new().await;
+    let event = Envelope::new("e-1", "/app", "training.requested".parse().unwrap());
+    let event = event.with_payload(&json!({ "parameters": {} }));
+    world.handler.handle(&delivery(&event), moment_at(0)).await.unwrap();
+    world.calls.fail(Some("UpdateItem"));
+    world.handler.handle(&delivery(&requested("e-2")), moment_at(0)).await.unwrap_err();
     assert_moved(&moved, &before);
 }
 

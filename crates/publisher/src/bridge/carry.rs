@@ -11,7 +11,7 @@ use bellwire_telemetry::metrics::{
     EVENT_SOURCE, EVENT_TYPE, EVENTS_PUBLISHED, EVENTS_QUARANTINED, EVENTS_RECEIVED,
     EVENTS_SKIPPED, PUBLISH_LAG, REASON,
 };
-use bellwire_telemetry::with_causes;
+use bellwire_telemetry::{link, with_causes};
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
@@ -76,13 +76,14 @@ impl Sheet {
 impl Bridge {
     /// From messages to what is known of each of their records.
     pub(super) async fn carry(&self, messages: &[Message], bounds: Bounds) -> Sheet {
+        let received = spans::receive(&self.queue_arn, messages.len());
         let Sorted { mut sheet, mut drafts, mut rejects } = self.sort(messages);
         let line = self.lanes.as_ref().map(|lanes| {
             // A standard queue hands out a batch in any order.
             drafts.sort_by_key(|(ticket, _)| messages[ticket.message].sent_at);
             lanes.enter(messages, &drafts)
         });
-        let (entries, unfit) = self.prepare(drafts, bounds.look_up).await;
+        let (entries, unfit) = self.prepare(drafts, received.as_deref(), bounds.look_up).await;
         let deadline = bounds.publish;
         let refused = match line {
             Some(line) => self.publish_in_turn(line, &unfit, entries, deadline, &mut sheet).await,
@@ -134,12 +135,13 @@ impl Bridge {
     async fn prepare(
         &self,
         drafts: Vec<(Ticket, Draft)>,
+        received: Option<&str>,
         deadline: Instant,
     ) -> (Vec<(Ticket, Entry)>, Vec<(Ticket, Reject)>) {
         let (mut entries, mut claims, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
         for (ticket, envelope) in self.look_up(drafts, deadline).await {
             EVENTS_RECEIVED.add(1, || type_and_source(&envelope));
-            match self.fit(envelope) {
+            match self.fit(envelope, received) {
                 Ok(Fit::Whole(entry)) => entries.push((ticket, *entry)),
                 Ok(claim) => claims.push((ticket, claim)),
                 Err(reject) => rejects.push((ticket, reject)),
@@ -184,8 +186,11 @@ impl Bridge {
         envelopes
     }
 
-    fn fit(&self, mut envelope: Envelope) -> Result<Fit, Reject> {
-        spans::create(&mut envelope, self.edges.outlet.topic_name());
+    fn fit(&self, mut envelope: Envelope, received: Option<&str>) -> Result<Fit, Reject> {
+        let created = spans::create(&mut envelope, self.edges.outlet.topic_name());
+        if let Some(received) = received {
+            link(&created, received);
+        }
         let traceparent = envelope.context.traceparent.clone();
         Fit::of(envelope, self.edges.claims.as_ref()).map_err(|unfit| {
             let (reason, message) = (unfit.reason(), unfit.to_string());

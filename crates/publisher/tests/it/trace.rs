@@ -61,8 +61,16 @@ async fn each_message_has_a_create_span_whose_context_travels() {
     world.bridge().work(&[message(0, &s3_body(&["models/a", "models/b"]))]).await;
     let created = named(&exporter, "ml.data.arrived create");
     assert_eq!(created.len(), 2);
+    let received = named(&exporter, "wine-ingest receive");
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].span_kind, SpanKind::Client);
+    assert_eq!(received[0].parent_span_id, SpanId::INVALID);
+    assert_eq!(attribute(&received[0], "messaging.operation.type").as_deref(), Some("receive"));
+    assert_eq!(attribute(&received[0], "messaging.batch.message_count").as_deref(), Some("1"));
     let events = world.topic.accepted.lock().unwrap().clone();
     for (span, event) in created.iter().zip(&events) {
+        let linked: Vec<_> = span.links.iter().map(|link| link.span_context.span_id()).collect();
+        assert_eq!(linked, [received[0].span_context.span_id()]);
         assert_eq!(span.span_kind, SpanKind::Producer);
         assert_eq!(span.parent_span_id, SpanId::from_hex("00f067aa0ba902b7").unwrap());
         assert_eq!(event.context.traceparent, Some(traceparent_of(span)));

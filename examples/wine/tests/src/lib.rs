@@ -324,19 +324,29 @@ impl World {
     ///
     /// Where it does not, or the log cannot be read.
     pub async fn handler_has_said(&self, words: &str, times: usize) {
-        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.config);
-        let group = format!("/aws/lambda/{}", self.deployment.handler());
         until(&format!("the handler said `{words}` {times} times"), async || {
-            let mut pages = logs.filter_log_events().log_group_name(&group).into_paginator().send();
-            let mut said = 0;
-            while let Some(page) = pages.next().await {
-                let events = page.expect("the log is read").events.unwrap_or_default();
-                let lines = events.iter().filter_map(|event| event.message.as_deref());
-                said += lines.filter(|line| line.contains(words)).count();
-            }
+            let said = self.handler_said(words).await;
             if said == times { Ok(()) } else { Err(format!("{said} times")) }
         })
         .await;
+    }
+
+    /// How often the handler has said a thing in its log.
+    ///
+    /// # Panics
+    ///
+    /// Where the log cannot be read.
+    pub async fn handler_said(&self, words: &str) -> usize {
+        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.config);
+        let group = format!("/aws/lambda/{}", self.deployment.handler());
+        let mut pages = logs.filter_log_events().log_group_name(&group).into_paginator().send();
+        let mut said = 0;
+        while let Some(page) = pages.next().await {
+            let events = page.expect("the log is read").events.unwrap_or_default();
+            let lines = events.iter().filter_map(|event| event.message.as_deref());
+            said += lines.filter(|line| line.contains(words)).count();
+        }
+        said
     }
 
     /// What AWS itself still has of the deployment, whoever is asked about it.
