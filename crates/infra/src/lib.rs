@@ -67,6 +67,7 @@ mod testing;
 mod tests;
 pub mod timings;
 mod topic_key;
+pub mod uses;
 mod wait;
 mod watched;
 

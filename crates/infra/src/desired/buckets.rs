@@ -20,6 +20,8 @@ impl Desired<'_> {
             }
             if sources.iter().any(|(_, source)| source.via == Via::Topic) {
                 depends_on.push(self.topic_id());
+                // S3 sends a test message, for which the key must admit the bucket.
+                depends_on.extend(self.before_topic());
             }
             if sources.iter().any(|(_, source)| source.create) {
                 depends_on.push(ResourceId::new(Kind::Bucket, &bucket));

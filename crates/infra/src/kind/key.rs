@@ -113,10 +113,12 @@ async fn is_rotated(aws: &Aws, id: &str) -> Result<bool, CallError> {
 
 pub(crate) async fn create(aws: &Aws, key: &KmsKey) -> Result<(), CallError> {
     let id = match begun(aws, key).await? {
-        Some(id) => id,
+        Some(id) => {
+            put_policy(aws, &id, key).await?;
+            id
+        }
         None => make(aws, key).await?,
     };
-    put_policy(aws, &id, key).await?;
     set_rotation(aws, &id, key).await?;
     // Last, so that whoever knows it by its alias finds it whole.
     let aliased = async || {
@@ -165,22 +167,23 @@ async fn make(aws: &Aws, key: &KmsKey) -> Result<String, CallError> {
 }
 
 async fn put_policy(aws: &Aws, id: &str, key: &KmsKey) -> Result<(), CallError> {
-    let put = async || {
-        let put = aws.kms.put_key_policy().key_id(id).policy_name("default");
-        let put = put.policy(key.policy.to_string()).send().await;
-        put.map_err(failed("kms:PutKeyPolicy", &key.name))
-    };
-    retry(&KNOWN_WITHIN, is_not_known_yet, put).await.map(|_| ())
+    let put = aws.kms.put_key_policy().key_id(id).policy_name("default");
+    let put = put.policy(key.policy.to_string()).send().await;
+    put.map_err(failed("kms:PutKeyPolicy", &key.name))?;
+    Ok(())
 }
 
 async fn set_rotation(aws: &Aws, id: &str, key: &KmsKey) -> Result<(), CallError> {
-    if key.is_rotated {
-        let enabled = aws.kms.enable_key_rotation().key_id(id).send().await;
-        enabled.map_err(failed("kms:EnableKeyRotation", &key.name))?;
-    } else {
+    if !key.is_rotated {
         let disabled = aws.kms.disable_key_rotation().key_id(id).send().await;
         disabled.map_err(failed("kms:DisableKeyRotation", &key.name))?;
+        return Ok(());
     }
+    let enable = async || {
+        let enabled = aws.kms.enable_key_rotation().key_id(id).send().await;
+        enabled.map_err(failed("kms:EnableKeyRotation", &key.name))
+    };
+    retry(&KNOWN_WITHIN, is_not_known_yet, enable).await?;
     Ok(())
 }
 

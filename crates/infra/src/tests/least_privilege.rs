@@ -15,6 +15,7 @@ use super::{
 use crate::inputs::Inputs;
 use crate::resource::{Kind, Properties};
 use crate::testing::inputs;
+use crate::uses::{Allowed, BESIDE_THE_EXAMPLE};
 
 /// Statements whose resource is everything of its kind, by Sid, and why.
 const ON_EVERYTHING: [(&str, &str); 2] = [
@@ -119,6 +120,34 @@ fn statements() -> Vec<Found> {
         }
     }
     found
+}
+
+/// All that the role of a component may do in one of these workflows or another.
+fn allowed_of_roles(component: &str) -> BTreeSet<Allowed> {
+    let role = format!("{} wine-{component}", Kind::Role);
+    let of_role = statements().into_iter().filter(|found| found.is_role_s && found.within == role);
+    of_role
+        .flat_map(|found| {
+            let sid = found.sid().to_owned();
+            let actions = found.texts("Action").into_iter();
+            actions.map(|action| Allowed { sid: sid.clone(), action }).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// What the table says of a role is of what the role may do, or it is stale.
+#[test]
+fn what_nobody_calls_is_listed_of_what_there_is() {
+    for (component, uses) in BESIDE_THE_EXAMPLE {
+        let role = if component == "function" { "worker" } else { component };
+        let allowed = allowed_of_roles(role);
+        for one in uses {
+            for action in one.actions {
+                let listed = Allowed { sid: one.sid.to_owned(), action: (*action).to_owned() };
+                assert!(allowed.contains(&listed), "{component}: {listed:?}");
+            }
+        }
+    }
 }
 
 /// Asserts that only those are otherwise which a table names, and that each of it is.

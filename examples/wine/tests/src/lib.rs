@@ -392,6 +392,32 @@ impl World {
         list.expect("executions are listed").executions.len()
     }
 
+    /// The policy that a role was deployed with; `null` where it has none.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such role.
+    pub async fn policy_of(&self, role: &str) -> Value {
+        let iam = aws_sdk_iam::Client::new(&self.config);
+        iam.get_role().role_name(role).send().await.expect("the role is there");
+        let get = iam.get_role_policy().role_name(role).policy_name("bellwire").send().await;
+        let Ok(found) = get else { return Value::Null };
+        serde_json::from_str(&percent_decoded(&found.policy_document)).expect("a policy is JSON")
+    }
+
+    /// Has the handler look at what is due, as its rule does once a minute.
+    ///
+    /// # Panics
+    ///
+    /// Where it fails.
+    pub async fn sweep(&self) {
+        let lambda = aws_sdk_lambda::Client::new(&self.config);
+        let invoke = lambda.invoke().function_name(self.deployment.handler()).qualifier("live");
+        let event = aws_sdk_lambda::primitives::Blob::new(r#"{"bellwire":"sweep"}"#);
+        let answer = invoke.payload(event).send().await.expect("the handler is invoked");
+        assert_eq!(answer.function_error, None, "{answer:?}");
+    }
+
     /// Takes an action out of a role's policy.
     ///
     /// # Panics
