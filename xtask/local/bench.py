@@ -38,9 +38,9 @@ base = "/2018-06-01/runtime/invocation/"
 while True:
     api.request("GET", base + "next")
     answer = api.getresponse()
-    answer.read()
+    event = json.loads(answer.read() or "{}")
     request_id = answer.headers["Lambda-Runtime-Aws-Request-Id"]
-    print("checked", flush=True)
+    print(event.get("print") or "checked", flush=True)
     seen = {"group": os.getpgid(0), "variables": sorted(os.environ)}
     error = {"errorType": "Checked", "errorMessage": json.dumps(seen)}
     api.request("POST", base + request_id + "/error", json.dumps(error))
@@ -279,6 +279,62 @@ class Bench:
     def kms(self, action: str, **parameters: Any) -> Answer:
         return self.root.target("kms", f"TrentService.{action}", parameters)
 
+    def alarm(self, name: str, of: list[str] | None = None, **more: Any) -> str:
+        """Makes an alarm that goes off where less than one is counted; returns its ARN."""
+        metrics = [
+            {"Id": f"m{index}", "ReturnData": False, "MetricStat": {
+                "Metric": _metric(each), "Period": 60, "Stat": "Sum"}}
+            for index, each in enumerate(of or [])
+        ]
+        total = " + ".join(f"FILL({query['Id']}, 0)" for query in metrics)
+        looks_at: dict = {**_metric(name), "Statistic": "Sum", "Period": 60}
+        if metrics:
+            result = {"Id": "result", "Expression": total, "ReturnData": True}
+            looks_at = {"Metrics": [*metrics, result]}
+        name = f"{PREFIX}-{name}"
+        made = self.cloudwatch(
+            "PutMetricAlarm",
+            AlarmName=name,
+            ComparisonOperator="LessThanThreshold",
+            Threshold=1,
+            EvaluationPeriods=1,
+            Tags=[{"Key": PREFIX, "Value": "alarm"}],
+            **looks_at,
+            **more,
+        )
+        require(made.status == 200, made.body)
+        self._removals.append(lambda: self.cloudwatch("DeleteAlarms", AlarmNames=[name]))
+        return arn("cloudwatch", f"alarm:{name}")
+
+    def alarm_state(self, alarm: str) -> str:
+        name = alarm.rsplit(":", 1)[-1]
+        found = self.cloudwatch("DescribeAlarms", AlarmNames=[name])
+        return found.json()["MetricAlarms"][0]["StateValue"]
+
+    def count(self, name: str) -> None:
+        metric = _metric(name)
+        datum = {key: metric[key] for key in ("MetricName", "Dimensions")} | {"Value": 1}
+        put = self.cloudwatch("PutMetricData", Namespace=PREFIX, MetricData=[datum])
+        require(put.status == 200, put.body)
+
+    def print_metric(self, name: str) -> None:
+        """Has the function print a metric."""
+        printed = {
+            "_aws": {"CloudWatchMetrics": [{
+                "Namespace": PREFIX,
+                "Dimensions": [["Of"]],
+                "Metrics": [{"Name": "Count"}],
+            }]},
+            "Of": name,
+            "Count": 1,
+        }
+        path = f"/2015-03-31/functions/{self.function}/invocations"
+        self.root.lambda_("POST", path, {"print": json.dumps(printed)})
+
+    def cloudwatch(self, action: str, **parameters: Any) -> Answer:
+        target = f"GraniteServiceVersion20100801.{action}"
+        return self.root.target("monitoring", target, parameters)
+
     def subscribe(self, topic: str, endpoint: str, **attributes: Any) -> None:
         parameters = {}
         for index, (key, value) in enumerate(attributes.items(), 1):
@@ -419,6 +475,11 @@ class Bench:
         destination = {"DestinationConfig": {"OnFailure": {"Destination": queue}}}
         made = self.root.lambda_("PUT", path + suffix, {**destination, **settings})
         require(made.status == 200, made.body)
+
+
+def _metric(of: str) -> dict:
+    dimensions = [{"Name": "Of", "Value": of}]
+    return {"Namespace": PREFIX, "MetricName": "Count", "Dimensions": dimensions}
 
 
 def bootstrap() -> str:

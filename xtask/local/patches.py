@@ -1,7 +1,8 @@
 """What makes ministack agree with AWS where Bellwire depends on it.
 
 Each patch replaces one function of ministack, and its docstring says what AWS does;
-those of authorisation, of keys and of Step Functions' tasks are in files of their own.
+those of authorisation, of keys, of alarms and of Step Functions' tasks are in files of
+their own.
 The functions are private ones, so the launcher accepts one version of ministack only,
 and selfcheck.py asserts every behaviour on the running server at each start.
 """
@@ -26,11 +27,20 @@ from ministack.core.responses import (
     new_uuid,
     request_scope,
 )
-from ministack.services import eventbridge, lambda_svc, sns, sqs, stepfunctions
+from ministack.services import (
+    cloudwatch,
+    eventbridge,
+    lambda_svc,
+    sns,
+    sqs,
+    stepfunctions,
+    tagging,
+)
 
 import authorisation
 import encryption
 import step_functions
+import watching
 from authorisation import service_allowed
 
 logger = logging.getLogger("bellwire")
@@ -100,6 +110,14 @@ def apply(log: authorisation.CallLog, own_variables: list[str]) -> None:
     _replace(eventbridge, "_dispatch_to_lambda", rule_to_lambda)
     _wrap(eventbridge, "_dispatch_to_sqs", rule_to_sqs)
     _wrap(eventbridge, "_dispatch_to_sns", rule_to_sns)
+    _wrap(cloudwatch, "_put_metric_alarm", watching.alarm_of_expression)
+    _wrap(cloudwatch, "_describe_alarms", watching.evaluated_first)
+    _replace(cloudwatch, "_evaluate_alarm", watching.evaluate)
+    _wrap(lambda_svc, "_emit_lambda_logs", watching.metrics_in_log)
+    _wrap(sns, "_subscribe", watching.pending_mail)
+    _wrap(sns, "_list_subscriptions", watching.pending_unnamed)
+    _wrap(sns, "_list_subscriptions_by_topic", watching.pending_unnamed)
+    tagging._COLLECTORS["cloudwatch"] = watching.tagged_alarms
     _wrap(stepfunctions, "_run_execution", step_functions.role_of_execution)
     _wrap(stepfunctions, "_test_state", step_functions.role_of_test)
     _wrap(stepfunctions, "_invoke_with_callback", step_functions.token_of_callback)

@@ -83,6 +83,10 @@ class Checks:
         yield "topic_key", self.topic_key
         yield "topic_key_of_aws", self.topic_key_of_aws
         yield "array_filter", self.array_filter
+        yield "alarm", self.alarm
+        yield "alarm_of_sum", self.alarm_of_sum
+        yield "metrics_in_log", self.metrics_in_log
+        yield "pending_mail", self.pending_mail
         yield "tls", self.tls
         yield "no_stall", self.no_stall
         yield "concurrency", self.concurrency
@@ -253,6 +257,44 @@ class Checks:
             require(refused.status in (400, 403), f"allowed: {refused.body}")
         self._expect_recorded(f":user/{PREFIX}", "sqs:SendMessage", "Allow")
         self._expect_recorded(f":user/{PREFIX}", "sqs:ReceiveMessage", "ImplicitDeny")
+
+    def alarm(self) -> None:
+        """An alarm looks at the metric of its dimensions alone, counts no data as it says,
+        and is found by its tags."""
+        silent = self._bench.alarm("silent", TreatMissingData="breaching")
+        require(self._bench.alarm_state(silent) == "ALARM", "no data is not breaching")
+        self._bench.count("other")
+        require(self._bench.alarm_state(silent) == "ALARM", "any dimension counts")
+        self._bench.count("silent")
+        require(self._bench.alarm_state(silent) == "OK", "data does not count")
+        found = self._bench.root.target(
+            "tagging",
+            "ResourceGroupsTaggingAPI_20170126.GetResources",
+            {"TagFilters": [{"Key": PREFIX, "Values": ["alarm"]}]},
+        )
+        require(silent in found.body, found.body)
+
+    def alarm_of_sum(self) -> None:
+        """An alarm on the sum of metrics keeps them, and one without data is nothing."""
+        alarm = self._bench.alarm("sum", of=["sum-a", "sum-b"])
+        require(self._bench.alarm_state(alarm) == "ALARM", "no data is not nothing")
+        self._bench.count("sum-b")
+        require(self._bench.alarm_state(alarm) == "OK", "the sum does not count")
+
+    def metrics_in_log(self) -> None:
+        """What a function prints in the embedded metric format is a metric."""
+        alarm = self._bench.alarm("printed")
+        self._bench.print_metric("printed")
+        require(self._bench.alarm_state(alarm) == "OK", "nothing was taken")
+
+    def pending_mail(self) -> None:
+        """An e-mail address is listed without an ARN until it confirms."""
+        topic = self._bench.topic("mail")
+        self._bench.root.query(
+            "sns", "Subscribe", TopicArn=topic, Protocol="email", Endpoint="a@example.com"
+        )
+        listed = self._bench.root.query("sns", "ListSubscriptionsByTopic", TopicArn=topic)
+        require(listed.field("SubscriptionArn") == "PendingConfirmation", listed.body)
 
     def topic_key(self) -> None:
         """To publish through a topic's key takes its use: of a caller by the policies of

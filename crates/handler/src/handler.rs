@@ -27,6 +27,7 @@ use crate::batch::{Queued, answer_of, lanes_of};
 use crate::call::Call;
 use crate::claim::{Claims, FetchError};
 use crate::clients::Clients;
+use crate::counts::Counts;
 use crate::decode::{Delivery, Invocation, Undeliverable, check_payload};
 use crate::gather::{Generations, Lake, LakeError};
 use crate::hint::Hints;
@@ -58,6 +59,7 @@ pub struct Handler {
     pub(crate) lake: Lake,
     pub(crate) generations: Generations,
     pub(crate) hints: Hints,
+    counts: Counts,
     claims: Option<Claims>,
     /// The version of the function, which a probe asks for.
     version: String,
@@ -131,6 +133,7 @@ impl Handler {
             lake,
             generations: Generations::default(),
             hints,
+            counts: Counts::default(),
             version: UNPUBLISHED.to_owned(),
             model,
         }
@@ -140,6 +143,12 @@ impl Handler {
     #[must_use]
     pub fn of_version(self, version: &str) -> Self {
         Self { version: version.to_owned(), ..self }
+    }
+
+    /// The same, which tells somebody else of what it counts.
+    #[must_use]
+    pub fn counting(self, counts: Counts) -> Self {
+        Self { counts, ..self }
     }
 
     /// Handles one invocation of the function, under its own span: a child of the message
@@ -331,7 +340,10 @@ impl Handler {
         now: Timestamp,
     ) -> Result<(), HandlerError> {
         let (reason, message) = match self.resolve(event).await? {
-            Ok(arrival) => return self.process(delivery, &arrival, now).await,
+            Ok(arrival) => {
+                self.counts.event(&self.model, &arrival.event, now);
+                return self.process(delivery, &arrival, now).await;
+            }
             Err(unresolvable) => unresolvable,
         };
         Ok(self.quarantine.put(delivery, None, reason, &message, now).await?)
@@ -374,7 +386,7 @@ impl Handler {
             return Ok(self.ledger.record_probe(name, &self.version, now).await?);
         }
         let mut result = match EndedRun::of(event) {
-            Some(ended) => self.close(&ended).await,
+            Some(ended) => self.close(&ended, now).await,
             None => Ok(()),
         };
         let mut matched = 0;
@@ -398,11 +410,11 @@ impl Handler {
 
     /// Closes the start whose run has ended. A run that is not in the ledger
     /// was started by somebody else.
-    async fn close(&self, ended: &EndedRun) -> Result<(), HandlerError> {
+    async fn close(&self, ended: &EndedRun, now: Timestamp) -> Result<(), HandlerError> {
         let Some(row) = self.ledger.find_by_run(&ended.run_arn).await? else {
             return Ok(());
         };
-        self.close_start(&row.start, ended.state, &ended.end).await?;
+        self.close_start(&row.start, ended.state, &ended.end, now).await?;
         info!(
             trigger = row.start.trigger,
             run = ended.run_arn,
@@ -506,11 +518,14 @@ impl Handler {
         start: &Start,
         state: State,
         end: &End,
+        now: Timestamp,
     ) -> Result<(), HandlerError> {
         if self.model.guards_of(&start.trigger).max_concurrent.is_some() {
             self.ledger.release_slot(&start.trigger, &start.start_key).await?;
         }
-        Ok(self.ledger.close(&start.start_key, state, end).await?)
+        self.ledger.close(&start.start_key, state, end).await?;
+        self.counts.end(&self.model, &start.trigger, state, now);
+        Ok(())
     }
 
     /// Starts what is claimed. Where the target refuses for good, `delivery`
@@ -534,7 +549,7 @@ impl Handler {
         let (trigger, reason) = (Some(start.trigger.as_str()), DeadReason::StartRefused);
         self.quarantine.put(delivery, trigger, reason, &message, now).await?;
         let end = End { status: "REFUSED".to_owned(), cause: Some(message), ..End::default() };
-        self.close_start(start, State::Refused, &end).await
+        self.close_start(start, State::Refused, &end, now).await
     }
 
     /// Starts what is claimed, tells of it, and records it: in this order, so

@@ -87,7 +87,7 @@ impl Handler {
                 let end = End { status: "UNKNOWN".to_owned(), cause, ..End::default() };
                 let (trigger, id) = (&start.trigger, &start.cause.id);
                 warn!(trigger, id, run = run_arn, "run is gone: its start is closed");
-                return self.close_start(start, State::Failed, &end).await;
+                return self.close_start(start, State::Failed, &end, now).await;
             }
         };
         let closing = EndedRun::of(&ended);
@@ -95,7 +95,7 @@ impl Handler {
         let (trigger, id) = (&start.trigger, &start.cause.id);
         info!(trigger, id, run = run_arn, "lost completion published");
         if let Some(EndedRun { state, end, .. }) = closing {
-            self.close_start(start, state, &end).await?;
+            self.close_start(start, state, &end, now).await?;
         }
         Ok(())
     }

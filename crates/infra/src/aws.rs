@@ -22,6 +22,8 @@ pub(crate) struct Aws {
     pub(crate) kms: aws_sdk_kms::Client,
     pub(crate) lambda: aws_sdk_lambda::Client,
     pub(crate) logs: aws_sdk_cloudwatchlogs::Client,
+    #[cfg(feature = "lookup-sagemaker")]
+    pub(crate) sagemaker: aws_sdk_sagemaker::Client,
     pub(crate) s3: aws_sdk_s3::Client,
     pub(crate) sfn: aws_sdk_sfn::Client,
     pub(crate) sns: aws_sdk_sns::Client,
@@ -57,6 +59,8 @@ impl Aws {
             kms: client!(aws_sdk_kms),
             lambda: client!(aws_sdk_lambda),
             logs: client!(aws_sdk_cloudwatchlogs),
+            #[cfg(feature = "lookup-sagemaker")]
+            sagemaker: client!(aws_sdk_sagemaker),
             s3: client!(aws_sdk_s3),
             sfn: client!(aws_sdk_sfn),
             sns: client!(aws_sdk_sns),

@@ -1,18 +1,16 @@
-//! What this version cannot deploy, and what AWS would refuse: found before
+//! What cannot be deployed, and what AWS would refuse: found before
 //! anything is called, all of it at once. Pure.
 
 use bellwire_schema::filter::FilterPolicy;
-use bellwire_schema::workflow::{Protocol, Subscriber, Trigger, Workflow};
+use bellwire_schema::workflow::{Trigger, Workflow};
 
-use crate::desired::function_references;
+use crate::desired::{desired, function_references};
 use crate::gather;
 use crate::inputs::Inputs;
+use crate::limits;
 use crate::problem::{Problem, Problems};
 use crate::pushdown;
 use crate::resource::Owner;
-
-/// What to do about something that later versions will have.
-const LATER: &str = "not in this version: leave it out for now";
 
 /// Checks all that workflow file and artifacts decide.
 ///
@@ -20,11 +18,12 @@ const LATER: &str = "not in this version: leave it out for now";
 /// All the problems that were found.
 pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), Problems> {
     let mut problems = parts(workflow);
-    problems.extend(workflow.subscribers.iter().filter_map(|one| subscriber(owner, one)));
-    problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, one)));
+    problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, workflow, one)));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
     problems.extend(gather::problems(workflow));
+    problems.extend(alarms(owner, workflow));
+    problems.extend(limits::problems(&desired(owner, workflow, inputs)));
     Problems::none_of(problems)
 }
 
@@ -37,18 +36,25 @@ fn parts(workflow: &Workflow) -> Vec<Problem> {
     problems
 }
 
-fn subscriber(owner: &Owner, subscriber: &Subscriber) -> Option<Problem> {
-    let place = format!("subscriber \"{}\"", subscriber.name);
-    let is_arn = matches!(subscriber.protocol, Protocol::Sqs | Protocol::Lambda);
-    let is_here = subscriber.endpoint.contains(&format!(":{}:", owner.place.region));
-    (is_arn && !is_here).then(|| {
-        let cause = format!("{} is not in {}", subscriber.endpoint, owner.place.region);
-        Problem::new(place, cause, LATER)
-    })
+/// What alarms tell must hear of the events of nobody: what failed there would be an alarm
+/// of itself. And CloudWatch reaches topics of its own region only.
+fn alarms(owner: &Owner, workflow: &Workflow) -> Option<Problem> {
+    let topic = workflow.alarms.topic.as_ref()?;
+    let Owner { deployment, place, .. } = owner;
+    let problem = |cause: String, remedy: &str| Some(Problem::new("alarms", cause, remedy));
+    if *topic == place.topic_arn(&deployment.topic(workflow.topic.kind)) {
+        let cause = format!("{topic} is the topic that the events travel through");
+        return problem(cause, "name another topic, or an `email`");
+    }
+    if topic.split(':').nth(3) != Some(place.region.as_str()) {
+        let cause = format!("{topic} is not in {}", place.region);
+        return problem(cause, "name a topic of this region");
+    }
+    None
 }
 
 /// The handler calls the services of its own region.
-fn target_elsewhere(owner: &Owner, trigger: &Trigger) -> Option<Problem> {
+fn target_elsewhere(owner: &Owner, workflow: &Workflow, trigger: &Trigger) -> Option<Problem> {
     let Owner { deployment, place, .. } = owner;
     let arns = [
         Some(trigger.target.arn(deployment, place, &trigger.name)),
@@ -58,7 +64,7 @@ fn target_elsewhere(owner: &Owner, trigger: &Trigger) -> Option<Problem> {
     let arn = arns.into_iter().flatten().find(is_elsewhere)?;
     let cause = format!("{arn} is not in {}", place.region);
     let remedy = "start something of this region, which may reach the other one itself";
-    Some(Problem::new(format!("trigger \"{}\"", trigger.name), cause, remedy))
+    Some(Problem::new(workflow.lines.place("trigger", &trigger.name), cause, remedy))
 }
 
 fn references(workflow: &Workflow, inputs: &Inputs) -> Vec<Problem> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_sfn::types::StateMachineType;
-use bellwire_schema::workflow::{StateMachine, Target, Workflow};
+use bellwire_schema::workflow::{S3Source, StateMachine, Target, Workflow};
 
 use crate::aws::Aws;
 use crate::desired::sources_by_bucket;
@@ -28,7 +28,7 @@ pub(crate) async fn check(
             asked.insert(arn, fault(aws, owner, arn).await?);
         }
         if let Some(Some((cause, remedy))) = asked.get(arn.as_str()) {
-            let place = format!("trigger \"{}\"", trigger.name);
+            let place = workflow.lines.place("trigger", &trigger.name);
             problems.push(Problem::new(place, cause, remedy));
         }
     }
@@ -41,7 +41,12 @@ async fn claim_check(aws: &Aws, workflow: &Workflow) -> Result<Option<Problem>, 
     let Some(check) = &workflow.claim_check else { return Ok(None) };
     let sources = sources_by_bucket(workflow);
     let is_made = sources.get(&check.bucket).is_some_and(|all| all.iter().any(|(_, s3)| s3.create));
-    if is_made || bucket::exists(aws, &check.bucket).await? {
+    // Another account's may not let itself be seen.
+    let is_theirs = |all: &Vec<(&str, &S3Source)>| all.iter().any(|(_, s3)| s3.account.is_some());
+    if is_made || sources.get(&check.bucket).is_some_and(is_theirs) {
+        return Ok(None);
+    }
+    if bucket::exists(aws, &check.bucket).await? {
         return Ok(None);
     }
     let cause = format!("there is no bucket {}", check.bucket);

@@ -1,7 +1,7 @@
 //! Policy documents: who may do what, each derived from what a component calls
 //! and from the resources in the plan. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwire_ledger::{BY_DUE_INDEX, BY_RUN_INDEX};
 use bellwire_schema::workflow::{
@@ -178,19 +178,38 @@ fn service_may(
 /// are those that have ever been told to notify them.
 const SID_BUCKETS: &str = "BucketsNotify";
 
-/// The ingest queue's: the buckets and rules of the plan may fill it.
+/// The ingest queue's: the buckets and rules of the plan may fill it, and the buckets of
+/// other accounts.
 #[must_use]
-pub fn ingest_queue(owner: &Owner, buckets: &[String], rules: &[String]) -> Value {
+pub fn ingest_queue(
+    owner: &Owner,
+    buckets: &[String],
+    of_others: &BTreeMap<String, Vec<String>>,
+    rules: &[String],
+) -> Value {
     let queue = owner.place.queue_arn(&owner.deployment.ingest_queue());
     let mut statements = Vec::new();
     if !buckets.is_empty() {
         statements.push(buckets_notify(owner, "sqs:SendMessage", &queue, buckets));
+    }
+    for (account, buckets) in of_others {
+        statements.push(others_notify(owner, account, buckets, &queue));
     }
     if !rules.is_empty() {
         statements.push(rules_may_send(owner, &queue, rules));
     }
     statements.push(tls_only("sqs:*", &[queue]));
     document(&statements)
+}
+
+/// Lets S3 tell the ingest queue for buckets of another account.
+fn others_notify(owner: &Owner, account: &str, buckets: &[String], queue: &str) -> Value {
+    let buckets: Vec<String> = buckets.iter().map(|b| owner.place.bucket_arn(b)).collect();
+    let sid = format!("BucketsOf{account}Notify");
+    let service = "s3.amazonaws.com";
+    let mut admits = service_may(owner, &sid, service, "sqs:SendMessage", queue, &buckets);
+    admits["Condition"]["StringEquals"]["aws:SourceAccount"] = account.into();
+    admits
 }
 
 fn rules_may_send(owner: &Owner, queue: &str, rules: &[String]) -> Value {

@@ -14,6 +14,7 @@ use crate::check::check;
 use crate::desired::desired;
 use crate::diff::{destruction, diff};
 use crate::drift::{Drift, drift};
+use crate::elsewhere;
 use crate::error::CallError;
 use crate::export::{self, Template};
 use crate::foreign;
@@ -21,6 +22,7 @@ use crate::gather;
 use crate::guards;
 use crate::inputs::{Code, Inputs};
 use crate::kind::queue;
+use crate::lookup;
 use crate::observe::{Look, Observation, observe};
 use crate::outputs::{Outputs, outputs};
 use crate::plan::Plan;
@@ -127,6 +129,8 @@ impl Provisioner {
         let mut problems = foreign::check(&self.aws, &self.owner, &self.workflow).await?;
         let secured = secured::check(&self.aws, &self.owner, &self.workflow).await?;
         problems.extend(secured.problems);
+        let looked_up = lookup::check(&self.aws, &self.owner, &self.workflow).await?;
+        problems.extend(looked_up.problems);
         Problems::none_of(problems)?;
         let desired = desired(&self.owner, &self.workflow, inputs);
         Problems::none_of(self.unknown_adoptions(&desired))?;
@@ -134,6 +138,8 @@ impl Provisioner {
         let observation = observe(&self.aws, &self.owner, &desired, look).await?;
         let mut plan = diff(&self.owner, &desired, &observation)?;
         plan.notes.extend(secured.notes);
+        plan.notes.extend(looked_up.notes);
+        plan.notes.extend(elsewhere::notes(&self.owner, &self.workflow));
         plan.notes.extend(gather::notes(&self.owner, &self.workflow));
         plan.notes.extend(guards::notes(&self.owner, &self.workflow));
         Ok(plan)

@@ -18,7 +18,7 @@ use crate::resource::{Properties, ResourceId};
 /// The key of the record's row.
 pub(crate) const RECORD_KEY: &str = "record#apply";
 /// Fields of which the hash is kept: they are long, and shown as changed and no more.
-const HASHED: &str = "definition";
+const HASHED: [&str; 2] = ["body", "definition"];
 /// The longest text of all resources that a row takes, with room for the rest of it.
 /// Source: Amazon DynamoDB developer guide, "Service quotas": an item is 400 KB at most.
 const RESOURCES_BYTES_MAX: usize = 380_000;
@@ -60,7 +60,7 @@ fn conceal(name: &str, value: &mut Value) {
         Value::Object(variables) if name == SECRET => {
             variables.values_mut().for_each(|value| *value = hash_of(value));
         }
-        value if name == HASHED => *value = hash_of(value),
+        value if HASHED.contains(&name) => *value = hash_of(value),
         Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| conceal(name, value)),
         _ => {}
     }

@@ -2,6 +2,7 @@
 
 mod least_privilege;
 mod secure;
+mod watching;
 
 use std::collections::BTreeMap;
 

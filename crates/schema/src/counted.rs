@@ -166,13 +166,13 @@ prefix = "quiet/"
 name = "nightly"
 kind = "schedule"
 expression = "rate(1 day)"
-emits = "collection.requested"
+emits = "training.requested"
 expected = "25h"
 
 [[source]]
 name = "labels"
 kind = "http"
-emits = "collection.requested"
+emits = "training.requested"
 dataset = "labels"
 expected = "30m"
 
@@ -193,7 +193,7 @@ expected = "2d"
 [[trigger]]
 name = "train"
 stage = "training"
-on = ["data.arrived", "collection.requested"]
+on = ["data.arrived", "training.requested"]
 start = { step-functions = "train.asl.json" }
 "#;
 
@@ -221,8 +221,8 @@ start = { step-functions = "train.asl.json" }
         assert!(expecting(&object("lake", "quiet/a.csv")).is_empty(), "nothing is expected");
 
         let rule = "arn:aws:events:eu-west-1:123456789012:rule/wine-prod-nightly";
-        assert_eq!(expecting(&event(rule, "collection.requested")), ["nightly"]);
-        let mut posted = event("urn:app", "collection.requested");
+        assert_eq!(expecting(&event(rule, "training.requested")), ["nightly"]);
+        let mut posted = event("urn:app", "training.requested");
         assert!(expecting(&posted).is_empty(), "of another dataset");
         posted.dataset = Some("labels".to_owned());
         assert_eq!(expecting(&posted), ["labels"]);

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use sha2::{Digest, Sha256};
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("authorisation.py", include_str!("../authorisation.py")),
     ("bench.py", include_str!("../bench.py")),
     ("encryption.py", include_str!("../encryption.py")),
@@ -18,6 +18,7 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("patches.py", include_str!("../patches.py")),
     ("selfcheck.py", include_str!("../selfcheck.py")),
     ("step_functions.py", include_str!("../step_functions.py")),
+    ("watching.py", include_str!("../watching.py")),
 ];
 
 const PYTHON_MINIMUM: (u32, u32) = (3, 10);

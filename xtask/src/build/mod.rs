@@ -214,7 +214,7 @@ fn compile(
 ) -> Result<BTreeMap<String, PathBuf>, BuildError> {
     let mut command = cargo_build(project);
     // Only the handler has default features, so that no other package misses any.
-    command.args(targets.arguments());
+    command.args(targets.arguments()).args(targets.arguments_of_cli());
     let binaries_wanted = PROGRAMS.into_iter().chain(FUNCTIONS);
     match profile {
         // With the features that `cargo test --workspace` compiles with, so that one

@@ -8,6 +8,8 @@ use bellwire_schema::workflow::{self, Problems, TargetKind};
 
 /// The package whose features they are.
 const HANDLER: &str = "bellwire-handler";
+/// The package of the `bellwire` command.
+const CLI: &str = "bellwire-cli";
 
 /// The kinds of targets that the handler is compiled with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,15 @@ impl Targets {
         }
         arguments
     }
+
+    /// What Cargo is told where `bellwire` is compiled, too: whether it looks up what only a
+    /// large SDK can ask for.
+    pub(crate) fn arguments_of_cli(&self) -> Vec<String> {
+        match self.kinds.contains(&TargetKind::SagemakerPipeline) {
+            true => vec!["--features".to_owned(), format!("{CLI}/lookup-sagemaker")],
+            false => Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +76,9 @@ mod tests {
         let expected =
             ["--no-default-features", "--features", "bellwire-handler/target-step-functions"];
         assert_eq!(targets.arguments(), expected);
+        assert!(targets.arguments_of_cli().is_empty());
+        let all = Targets::all().arguments_of_cli();
+        assert_eq!(all, ["--features", "bellwire-cli/lookup-sagemaker"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod calls;
 mod chaos;
+mod counts;
 mod deployed;
 mod gather;
 mod guards;

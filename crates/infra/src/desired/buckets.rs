@@ -8,7 +8,7 @@ use bellwire_schema::workflow::{S3Source, SourceKind, Via, Workflow};
 use super::Desired;
 use crate::kind::bucket::Bucket;
 use crate::kind::bucket_notification::{BucketNotification, Entry};
-use crate::resource::{Kind, Properties, ResourceId};
+use crate::resource::{Kind, Owner, Properties, ResourceId};
 use crate::{gather, policy};
 
 impl Desired<'_> {
@@ -36,34 +36,48 @@ impl Desired<'_> {
                 };
                 self.add(Properties::Bucket(properties), vec![]);
             }
-            let queue_arn = self.owner.place.queue_arn(&self.owner.deployment.ingest_queue());
-            let destination_arn = |via: Via| match via {
-                Via::Publisher => queue_arn.clone(),
-                Via::Topic => self.topic_arn(),
-            };
-            let entry = |(name, source): &(&str, &S3Source)| {
-                let entry = Entry {
-                    events: notified_events(&source.emits),
-                    prefix: source.prefix.clone(),
-                    suffix: source.suffix.clone(),
-                    destination_arn: destination_arn(source.via),
-                };
-                (self.owner.entry_id(name), entry)
-            };
-            let markers = gather::markers(self.workflow, &bucket).into_iter().map(|marker| {
-                let entry = Entry {
-                    events: notified_events(&EventType::data_arrived()),
-                    prefix: marker.prefix.to_owned(),
-                    suffix: marker.name.to_owned(),
-                    destination_arn: destination_arn(marker.via),
-                };
-                (self.owner.entry_id(&marker.purpose()), entry)
-            });
-            let entries = sources.iter().map(entry).chain(markers).collect();
+            // What is another account's is its owner's to change.
+            if sources.iter().any(|(_, source)| source.account.is_some()) {
+                continue;
+            }
+            let entries = notification_entries(self.owner, self.workflow, &bucket);
             let notification = BucketNotification { bucket, entries };
             self.add(Properties::BucketNotification(notification), depends_on);
         }
     }
+}
+
+/// The entries of a bucket's notifications, by their Ids.
+pub(crate) fn notification_entries(
+    owner: &Owner,
+    workflow: &Workflow,
+    bucket: &str,
+) -> BTreeMap<String, Entry> {
+    let Owner { deployment, place, .. } = owner;
+    let destination_arn = |via: Via| match via {
+        Via::Publisher => place.queue_arn(&deployment.ingest_queue()),
+        Via::Topic => place.topic_arn(&deployment.topic(workflow.topic.kind)),
+    };
+    let entry = |(name, source): &(&str, &S3Source)| {
+        let entry = Entry {
+            events: notified_events(&source.emits),
+            prefix: source.prefix.clone(),
+            suffix: source.suffix.clone(),
+            destination_arn: destination_arn(source.via),
+        };
+        (owner.entry_id(name), entry)
+    };
+    let markers = gather::markers(workflow, bucket).into_iter().map(|marker| {
+        let entry = Entry {
+            events: notified_events(&EventType::data_arrived()),
+            prefix: marker.prefix.to_owned(),
+            suffix: marker.name.to_owned(),
+            destination_arn: destination_arn(marker.via),
+        };
+        (owner.entry_id(&marker.purpose()), entry)
+    });
+    let sources = sources_by_bucket(workflow).remove(bucket).unwrap_or_default();
+    sources.iter().map(entry).chain(markers).collect()
 }
 
 /// The S3 sources, by bucket, each with its name.
@@ -77,10 +91,11 @@ pub(crate) fn sources_by_bucket(workflow: &Workflow) -> BTreeMap<String, Vec<(&s
     buckets
 }
 
-/// The buckets that have sources which take this way.
+/// The buckets of this account that have sources which take this way.
 pub(crate) fn buckets_via(workflow: &Workflow, via: Via) -> Vec<String> {
+    let takes = |s3: &S3Source| s3.via == via && s3.account.is_none();
     let buckets = sources_by_bucket(workflow).into_iter();
-    let buckets = buckets.filter(|(_, sources)| sources.iter().any(|(_, s3)| s3.via == via));
+    let buckets = buckets.filter(|(_, sources)| sources.iter().any(|(_, s3)| takes(s3)));
     buckets.map(|(bucket, _)| bucket).collect()
 }
 

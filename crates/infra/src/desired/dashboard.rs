@@ -161,7 +161,11 @@ impl Desired<'_> {
             }
             let failures = failures_of(self.owner, trigger).into_iter();
             lines.extend(failures.map(|metric| {
-                let how = metric.name.trim_start_matches("Executions").to_lowercase();
+                let how = match metric.name.as_str() {
+                    "ExecutionsTimedOut" => "timed out",
+                    "ExecutionsAborted" => "aborted",
+                    _ => "failed",
+                };
                 Line::new(metric, "Sum", &format!("{} {how}", trigger.name))
             }));
         }

@@ -17,12 +17,13 @@ mod topic;
 use bellwire_schema::workflow::{Delivery, Workflow};
 
 use crate::inputs::Inputs;
+use crate::source_keys;
 use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
 
-pub(crate) use self::buckets::{buckets_via, sources_by_bucket};
+pub(crate) use self::buckets::{buckets_via, sources_by_bucket, notification_entries};
 pub use self::functions::log_group_of;
 pub(crate) use self::state_machines::function_references;
-pub(crate) use self::subscribers::{admission, endpoint, function_statement, queue_statement};
+pub(crate) use self::subscribers::{admission, function_statement, queue_statement};
 
 /// The alias that everything hangs on, so that a rollback is one call.
 pub const ALIAS: &str = "live";
@@ -48,6 +49,7 @@ pub fn desired(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Vec<Resou
     desired.alarms();
     desired.dashboard();
     let mut resources = desired.resources;
+    source_keys::settle(owner, workflow, &mut resources);
     security::settle(owner, &workflow.security, &mut resources);
     resources.sort_by_key(Resource::id);
     resources

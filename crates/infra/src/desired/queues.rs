@@ -1,5 +1,7 @@
 //! The ingest queue, the work queue, the queue of hints, and the dead queues behind them.
 
+use std::collections::BTreeMap;
+
 use bellwire_schema::workflow::{PublisherRun, TopicKind, Via, Workflow};
 use serde_json::Value;
 
@@ -7,6 +9,7 @@ use super::Desired;
 use super::buckets::buckets_via;
 use super::rules::rules_into_ingest;
 use super::subscribers::made_queues;
+use crate::elsewhere::foreign_buckets;
 use crate::kind::queue::{Queue, Redrive};
 use crate::policy;
 use crate::resource::{Kind, Owner, Properties, ResourceId};
@@ -47,6 +50,10 @@ impl Desired<'_> {
         let (ingest, dead) = (deployment.ingest_queue(), deployment.dead_queue());
         let rules: Vec<String> = rules_into_ingest(self.owner, self.workflow);
         let buckets = buckets_via(self.workflow, Via::Publisher);
+        let mut of_others: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (bucket, account) in foreign_buckets(self.workflow) {
+            of_others.entry(account).or_default().push(bucket);
+        }
         let queue = |name: &str| Queue {
             name: name.to_owned(),
             arn: place.queue_arn(name),
@@ -86,7 +93,7 @@ impl Desired<'_> {
             Redrive { dead_queue_arn: place.queue_arn(&dead), receives_max: RECEIVES_MAX };
         let ingest_queue = Queue {
             redrive: Some(redrive),
-            policy: policy::ingest_queue(self.owner, &buckets, &rules),
+            policy: policy::ingest_queue(self.owner, &buckets, &of_others, &rules),
             ..queue(&ingest)
         };
         let work_queue = Queue {

@@ -106,7 +106,7 @@ pub(super) fn made_queues(owner: &Owner, workflow: &Workflow, kind: TopicKind) -
 }
 
 /// Whom a subscriber tells, by SNS's words.
-pub(crate) fn endpoint(owner: &Owner, workflow: &Workflow, subscriber: &Subscriber) -> String {
+fn endpoint(owner: &Owner, workflow: &Workflow, subscriber: &Subscriber) -> String {
     match subscriber.create {
         true => {
             let kind = workflow.topic.kind;

@@ -39,6 +39,7 @@ pub(super) fn shown(kind: Kind, change: &Change) -> Vec<String> {
         "filter_policy" => filter(from, to),
         "pattern" => differences("pattern", &texts_within(from), &texts_within(to)),
         "definition" => vec!["definition changed".to_owned()],
+        "body" => vec!["widgets changed".to_owned()],
         // What else a version freezes is shown with its function.
         _ if kind == Kind::Alias => Vec::new(),
         _ if kind == Kind::BucketNotification => {

@@ -119,11 +119,14 @@ async fn encryption_of(aws: &Aws, name: &str) -> Result<String, CallError> {
     let found = aws.s3.get_bucket_encryption().bucket(name).send().await;
     let found = absent_is_none(found.map_err(failed("s3:GetEncryptionConfiguration", name)))?;
     let rules = found.and_then(|found| found.server_side_encryption_configuration);
-    let algorithm = rules
+    let default = rules
         .iter()
         .flat_map(ServerSideEncryptionConfiguration::rules)
-        .find_map(|rule| Some(rule.apply_server_side_encryption_by_default()?.sse_algorithm()));
-    Ok(algorithm.map_or("", ServerSideEncryption::as_str).to_owned())
+        .find_map(|rule| rule.apply_server_side_encryption_by_default());
+    let Some(default) = default else { return Ok(String::new()) };
+    // With a key it is that key that matters.
+    let algorithm = default.sse_algorithm().as_str();
+    Ok(default.kms_master_key_id().unwrap_or(algorithm).to_owned())
 }
 
 /// Whether it holds any object, version or delete marker.
@@ -205,8 +208,14 @@ async fn set_versioning(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
 
 async fn set_encryption(aws: &Aws, bucket: &Bucket) -> Result<(), CallError> {
     let name = &bucket.name;
-    let algorithm = ServerSideEncryption::from(bucket.encryption.as_str());
-    let default = ServerSideEncryptionByDefault::builder().sse_algorithm(algorithm).build();
+    let default = ServerSideEncryptionByDefault::builder();
+    let default = match bucket.encryption.starts_with("arn:") {
+        true => default
+            .sse_algorithm(ServerSideEncryption::AwsKms)
+            .kms_master_key_id(&bucket.encryption),
+        false => default.sse_algorithm(ServerSideEncryption::from(bucket.encryption.as_str())),
+    };
+    let default = default.build();
     let default = default.expect("the algorithm is set");
     let rule = ServerSideEncryptionRule::builder()
         .apply_server_side_encryption_by_default(default)

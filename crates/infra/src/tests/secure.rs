@@ -7,6 +7,7 @@ use bellwire_schema::workflow::{
 };
 use serde_json::{Value, json};
 
+use super::watching::{subscribed, watched};
 use super::{as_function, changed, desired_of, plan_of, queued, world_of};
 use crate::diff::destruction;
 use crate::observe::Observation;
@@ -38,6 +39,8 @@ fn shapes() -> Vec<Vec<Resource>> {
     hinted.triggers[0].guards.cooldown_s = Some(10);
     vec![
         desired_of(&workflow(), &inputs()),
+        desired_of(&watched(), &inputs()),
+        desired_of(&subscribed(), &inputs()),
         desired_of(&function, &function_inputs),
         desired_of(&hinted, &inputs()),
         desired_of(&queued(TopicKind::Fifo), &inputs()),

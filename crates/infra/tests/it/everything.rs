@@ -15,9 +15,10 @@ pub(crate) async fn everything(config: &SdkConfig) -> Everything {
         functions(config),
         identities(config),
         workflows(config),
+        watching(config),
     );
     let mut all = Everything::new();
-    for line in [parts.0, parts.1, parts.2, parts.3, parts.4].concat() {
+    for line in [parts.0, parts.1, parts.2, parts.3, parts.4, parts.5].concat() {
         *all.entry(line).or_default() += 1;
     }
     all
@@ -31,6 +32,11 @@ async fn messaging(config: &SdkConfig) -> Vec<String> {
     let subscriptions = sns.list_subscriptions().send().await.expect("listed");
     for one in subscriptions.subscriptions() {
         let arn = one.subscription_arn().expect("an ARN");
+        // Of one that is not confirmed nothing can be read.
+        if !arn.starts_with("arn:") {
+            lines.push(format!("{:?} -> {:?}", one.topic_arn(), one.endpoint()));
+            continue;
+        }
         let attributes = sns.get_subscription_attributes().subscription_arn(arn).send().await;
         let attributes = attributes.expect("read").attributes.unwrap_or_default();
         let filter = attributes.get("FilterPolicy").cloned().unwrap_or_default();
@@ -109,5 +115,20 @@ async fn workflows(config: &SdkConfig) -> Vec<String> {
     }
     let groups = logs.describe_log_groups().send().await.expect("listed");
     lines.extend(groups.log_groups().iter().map(|group| format!("{:?}", group.log_group_name())));
+    lines
+}
+
+async fn watching(config: &SdkConfig) -> Vec<String> {
+    let cloudwatch = aws_sdk_cloudwatch::Client::new(config);
+    let mut lines = Vec::new();
+    let alarms = cloudwatch.describe_alarms().send().await.expect("described");
+    lines.extend(alarms.metric_alarms().iter().map(|alarm| {
+        format!("alarm {:?} {:?} {:?}", alarm.alarm_name(), alarm.threshold(), alarm.metrics())
+    }));
+    let dashboards = cloudwatch.list_dashboards().send().await.expect("listed");
+    for name in dashboards.dashboard_entries().iter().filter_map(|one| one.dashboard_name()) {
+        let body = cloudwatch.get_dashboard().dashboard_name(name).send().await.expect("read");
+        lines.push(format!("dashboard {name} {:?}", body.dashboard_body()));
+    }
     lines
 }

@@ -12,5 +12,6 @@ mod secure;
 mod straight;
 mod throttled;
 mod trouble;
+mod watching;
 mod wire;
 mod world;

@@ -123,6 +123,11 @@ impl World {
         self.write_file(name, &zip.finish().expect("closed").into_inner());
     }
 
+    /// The bytes of an artifact.
+    pub(crate) fn artifact(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.join(name)).expect("written before")
+    }
+
     pub(crate) async fn provisioner(&self, text: &str) -> Provisioner {
         self.provisioner_of(text, None).await
     }

@@ -4,7 +4,8 @@ use bellwire_ledger::State;
 use bellwire_schema::dead_letter::DeadReason;
 use serde_json::{Value, json};
 
-use super::{LEASE_OVER_S, at, event_of, wanted, world};
+use super::{LEASE_OVER_S, at, event_of, wanted, workflow, world};
+use crate::counts::counting;
 use crate::stub::Fault;
 
 fn ended(run_arn: &str, status: &str) -> Value {
@@ -161,4 +162,20 @@ async fn its_end_closes_the_row_whoever_tells_of_it_and_is_one_event() {
     assert_eq!((&lost.id, &lost.source), (&event_bridges.id, &event_bridges.source));
     let end = world.row_of("lost").await.end.unwrap();
     assert_eq!(end.cause.as_deref(), Some("Essential container in task exited: OutOfMemoryError"));
+}
+
+/// AWS has no metric of it, so that the alarm has only the handler's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_failed_is_counted_and_one_that_did_not_is_not() {
+    let (world, stub) = world().await;
+    let (handler, lines) = counting(world.another_handler(&workflow()));
+    let sweep = json!({ "bellwire": "sweep" });
+    for (id, status, counted) in [("e-1", "SUCCEEDED", 0), ("e-2", "FAILED", 1)] {
+        assert!(world.queued(&wanted("score", id), at(0)).await);
+        stub.end_all("Succeeded", status);
+        handler.handle(&sweep, at(3_700)).await.unwrap();
+        let lines = lines.lock().unwrap().clone();
+        assert_eq!(lines.len(), counted, "{status}: {lines:?}");
+        assert!(lines.iter().all(|line| line["Trigger"] == "score" && line["RunsFailed"] == 1));
+    }
 }

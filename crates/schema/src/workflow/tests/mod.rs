@@ -8,6 +8,7 @@ mod relations;
 mod rules;
 mod security;
 mod syntax;
+mod watching;
 
 use super::{Problem, Workflow, read};
 
