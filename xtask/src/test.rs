@@ -90,7 +90,7 @@ impl Calls {
 fn look_at_calls(project: &Project) -> Command {
     let mut command = cargo();
     command.current_dir(&project.root);
-    command.args(["test", "-p", "bellwire-infra", "--lib", "--", "--ignored", "recorded"]);
+    command.args(["test", "--workspace", "--lib", "--", "--ignored", "recorded"]);
     command
 }
 
