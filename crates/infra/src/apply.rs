@@ -13,8 +13,9 @@ use crate::calls::as_step;
 use crate::error::CallError;
 use crate::inputs::Code;
 use crate::kind::{
-    alarm, alias, bucket, bucket_notification, dashboard, event_source_mapping, function, function_policy, invoke_config, key,
-    log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
+    alarm, alias, bucket, bucket_notification, dashboard, event_source_mapping, function,
+    function_policy, invoke_config, key, log_group, permission, queue, role, rule, state_machine,
+    subscription, table, topic,
 };
 use crate::lease::{self, NoLease};
 use crate::plan::{Action, Plan, Step};

@@ -10,8 +10,7 @@ use crate::problem::{Problem, Problems};
 use crate::resource::{Kind, Observed, Owner, Properties, Resource, ResourceId};
 
 /// Fields that are documents of their own: compared, and shown, as a whole.
-const DOCUMENTS: [&str; 6] =
-    ["body", "definition", "filter_policy", "pattern", "policy", "trust"];
+const DOCUMENTS: [&str; 6] = ["body", "definition", "filter_policy", "pattern", "policy", "trust"];
 /// Fields whose values may be secrets.
 pub(crate) const SECRET: &str = "environment";
 /// SNS's own words on how long a changed filter takes to act (Amazon SNS
@@ -207,7 +206,9 @@ fn redacted(field: &str, from: &Value, to: &Value) -> Change {
 /// Why AWS does not change this field in place.
 fn replacement_reason(kind: Kind, field: &str) -> Option<&'static str> {
     match kind {
-        Kind::Permission | Kind::FunctionPolicy => Some("Lambda has no call to change a permission"),
+        Kind::Permission | Kind::FunctionPolicy => {
+            Some("Lambda has no call to change a permission")
+        }
         Kind::Role if field == "path" => Some("IAM cannot change the path of a role"),
         Kind::Table if field.starts_with("key.") => Some("the key of a table cannot be changed"),
         _ => None,

@@ -84,8 +84,8 @@ pub mod properties {
     pub use crate::kind::alias::Alias;
     pub use crate::kind::bucket::Bucket;
     pub use crate::kind::bucket_notification::{BucketNotification, Entry};
-    pub use crate::kind::event_source_mapping::EventSourceMapping;
     pub use crate::kind::dashboard::Dashboard;
+    pub use crate::kind::event_source_mapping::EventSourceMapping;
     pub use crate::kind::function::{Function, Release};
     pub use crate::kind::function_policy::FunctionPolicy;
     pub use crate::kind::invoke_config::InvokeConfig;

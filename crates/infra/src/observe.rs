@@ -11,8 +11,9 @@ use crate::aws::Aws;
 use crate::desired::{ALIAS, admission, log_group_of};
 use crate::error::{CallError, failed};
 use crate::kind::{
-    alarm, alias, bucket, bucket_notification, dashboard, event_source_mapping, function, function_policy, invoke_config, key,
-    log_group, permission, queue, role, rule, state_machine, subscription, table, topic,
+    alarm, alias, bucket, bucket_notification, dashboard, event_source_mapping, function,
+    function_policy, invoke_config, key, log_group, permission, queue, role, rule, state_machine,
+    subscription, table, topic,
 };
 use crate::known::{Known, LogGroups};
 use crate::moved;

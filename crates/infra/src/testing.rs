@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bellwire_schema::workflow::{
-    Access, AccessVerb, Alarms, ContextFrom, Delivery, FileLines, Function, Guards, Handler, HttpSource, Identity,
-    Ledger, Publisher, PublisherRun, S3Source, Security, Source, SourceKind, StateMachine, Target,
-    Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
+    Access, AccessVerb, Alarms, ContextFrom, Delivery, FileLines, Function, Guards, Handler,
+    HttpSource, Identity, Ledger, Publisher, PublisherRun, S3Source, Security, Source, SourceKind,
+    StateMachine, Target, Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
 };
 use bellwire_schema::{Deployment, EventType, Place, Stage, StageVerb};
 use serde_json::{Value, json};

@@ -100,9 +100,8 @@ fn is_of(source: &Source, deployment: &Deployment, place: &Place, event: &Envelo
             let text = |name: &str| event.data.as_ref().and_then(|data| data[name].as_str());
             is_type(&s3.emits)
                 && text("bucket") == Some(&s3.bucket)
-                && text("key").is_some_and(|key| {
-                    key.starts_with(&s3.prefix) && key.ends_with(&s3.suffix)
-                })
+                && text("key")
+                    .is_some_and(|key| key.starts_with(&s3.prefix) && key.ends_with(&s3.suffix))
         }
         SourceKind::Schedule(schedule) => {
             is_type(&schedule.emits)
@@ -138,8 +137,7 @@ fn is_completion_of(
         }
         _ => return false,
     };
-    ends.contains(&event.event_type)
-        && Watch::of(kind, place).iter().any(|watch| watch.is_of(&ran))
+    ends.contains(&event.event_type) && Watch::of(kind, place).iter().any(|watch| watch.is_of(&ran))
 }
 
 #[cfg(test)]
@@ -229,7 +227,8 @@ start = { step-functions = "train.asl.json" }
         posted.dataset = Some("labels".to_owned());
         assert_eq!(expecting(&posted), ["labels"]);
 
-        let arn = |service: &str, what: &str| format!("arn:aws:{service}:eu-west-1:123456789012:{what}");
+        let arn =
+            |service: &str, what: &str| format!("arn:aws:{service}:eu-west-1:123456789012:{what}");
         let machine = event(&arn("states", "stateMachine:etl"), "training.failed");
         assert_eq!(expecting(&machine), ["theirs"]);
         let other = event(&arn("states", "stateMachine:etl"), "evaluation.failed");
@@ -237,7 +236,9 @@ start = { step-functions = "train.asl.json" }
         for what in ["training-job/fit-7", "pipeline/fit-"] {
             assert_eq!(expecting(&event(&arn("sagemaker", what), "training.completed")), ["jobs"]);
         }
-        assert!(expecting(&event(&arn("sagemaker", "pipeline/x"), "training.completed")).is_empty());
+        assert!(
+            expecting(&event(&arn("sagemaker", "pipeline/x"), "training.completed")).is_empty()
+        );
     }
 
     #[test]

@@ -66,12 +66,18 @@ impl Desired<'_> {
             all.extend(self.queue_ages());
         }
         if has(AlarmKind::HandlerErrors) {
-            let meaning = "The handler failed: what it was called for is tried again, and then dead";
+            let meaning =
+                "The handler failed: what it was called for is tried again, and then dead";
             all.push(AlarmOf::any("handler-errors", meaning, vec![self.of_handler("Errors")]));
         }
         if has(AlarmKind::HandlerThrottles) {
-            let meaning = "Lambda did not let the handler run: its concurrency, or the account's, is used up";
-            all.push(AlarmOf::any("handler-throttles", meaning, vec![self.of_handler("Throttles")]));
+            let meaning =
+                "Lambda did not let the handler run: its concurrency, or the account's, is used up";
+            all.push(AlarmOf::any(
+                "handler-throttles",
+                meaning,
+                vec![self.of_handler("Throttles")],
+            ));
         }
         if has(AlarmKind::Deliveries) {
             all.extend(self.deliveries());
@@ -112,7 +118,8 @@ impl Desired<'_> {
             tags: self.owner.tags(),
         };
         let topic = self.workflow.alarms.email.as_ref();
-        let topic = topic.map(|_| ResourceId::new(Kind::Topic, self.owner.deployment.alarm_topic()));
+        let topic =
+            topic.map(|_| ResourceId::new(Kind::Topic, self.owner.deployment.alarm_topic()));
         self.add(Properties::Alarm(properties), topic.into_iter().collect());
     }
 
@@ -190,7 +197,8 @@ impl Desired<'_> {
     fn deliveries(&self) -> [AlarmOf; 2] {
         let topic = self.owner.deployment.topic(self.workflow.topic.kind);
         let of = |metric: &str| vec![Metric::of("AWS/SNS", metric, ("TopicName", &topic))];
-        let failed = "The topic could not deliver to a subscriber; what it could not is in the dead queue";
+        let failed =
+            "The topic could not deliver to a subscriber; what it could not is in the dead queue";
         let lost = "The topic could not deliver to a subscriber, nor to the dead queue: it is lost";
         [
             AlarmOf::any("deliveries", failed, of("NumberOfNotificationsFailed")),
@@ -284,9 +292,11 @@ pub(super) fn counted_metric(owner: &Owner, counted: Counted, of: &str) -> Metri
 pub(super) fn failures_of(owner: &Owner, trigger: &Trigger) -> Vec<Metric> {
     let arn = trigger.target.arn(&owner.deployment, &owner.place, &trigger.name);
     match trigger.target.kind() {
-        TargetKind::StepFunctions => ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"]
-            .map(|name| of_machine(&arn, name))
-            .into(),
+        TargetKind::StepFunctions => {
+            ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"]
+                .map(|name| of_machine(&arn, name))
+                .into()
+        }
         TargetKind::SagemakerPipeline => {
             let name = arn.rsplit('/').next().unwrap_or_default();
             let namespace = "AWS/Sagemaker/ModelBuildingPipeline";

@@ -4,7 +4,9 @@
 use bellwire_schema::counted::Counted;
 use serde_json::{Value, json};
 
-use super::alarms::{age_in, counted_metric, failures_of, is_machine, messages_in, of_function, of_machine};
+use super::alarms::{
+    age_in, counted_metric, failures_of, is_machine, messages_in, of_function, of_machine,
+};
 use super::{Desired, log_group_of};
 use crate::kind::alarm::Metric;
 use crate::kind::dashboard::{Dashboard, mark};

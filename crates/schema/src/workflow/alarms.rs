@@ -198,7 +198,9 @@ pub(super) fn expected_s(section: &Section<'_>) -> Option<u64> {
             let hours = expected_s.div_ceil(HOUR_S);
             format!("over a day it takes whole hours: `{hours}h`")
         }
-        _ => "it looks back on 7d at most: what comes more seldom, ask for by a schedule".to_owned(),
+        _ => {
+            "it looks back on 7d at most: what comes more seldom, ask for by a schedule".to_owned()
+        }
     };
     section.fault_of("expected", Fault::new(cause, remedy));
     None
@@ -229,7 +231,8 @@ pub(super) fn expected_by_nobody(tables: &Tables<'_>) {
 
 fn unheard<T>(item: &Item<'_, T>, emitted: &[EventType]) {
     let names: Vec<String> = emitted.iter().map(|one| one.short().to_string()).collect();
-    let cause = format!("no trigger starts on {}, so nothing of it is expected", names.join(" or "));
+    let cause =
+        format!("no trigger starts on {}, so nothing of it is expected", names.join(" or "));
     item.section.fault_of("expected", Fault::new(cause, "add a trigger, or drop `expected`"));
 }
 

@@ -300,7 +300,8 @@ fn buckets_of_two_minds(tables: &Tables<'_>) {
         ];
         for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
             let name = quoted(given(other, "name").unwrap_or_default());
-            let cause = format!("`{key}` of bucket {} is another than in source {name}", one.bucket);
+            let cause =
+                format!("`{key}` of bucket {} is another than in source {name}", one.bucket);
             item.section.fault_of(key, Fault::new(cause, "write the same in both"));
         }
     }

@@ -134,7 +134,12 @@ pub(super) const ROOT: TableKeys = TableKeys {
             Optional("{ otlp_endpoint = \"http://localhost:4318\" }"),
             "See `[telemetry]`.",
         ),
-        key("alarms", "a table", Optional("{ email = \"on-call@example.com\" }"), "See `[alarms]`."),
+        key(
+            "alarms",
+            "a table",
+            Optional("{ email = \"on-call@example.com\" }"),
+            "See `[alarms]`.",
+        ),
         key("event", "a list of tables", Optional("[]"), "See `[[event]]`."),
         key("source", "a list of tables", Optional("[]"), "See `[[source]]`."),
         key("function", "a list of tables", Optional("[]"), "See `[[function]]`."),
@@ -473,7 +478,9 @@ pub(super) const SOURCE_S3: TableKeys = TableKeys {
         key(
             "kms_key",
             "a string",
-            Optional("\"arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab\""),
+            Optional(
+                "\"arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab\"",
+            ),
             "The ARN of the KMS key under which its objects are encrypted: who reads them may decrypt with it. With `create = true` the bucket encrypts with it.",
         ),
     ],

@@ -6,11 +6,11 @@ use toml::de::{DeTable, DeValue};
 use super::alarms::{self, Alarms};
 use super::check;
 use super::keys::{self, TableKeys};
+use super::lines::FileLines;
 use super::model::{
     ClaimCheck, CustomEventType, Function, Handler, Ledger, Publisher, Source, Subscriber,
     Telemetry, Topic, Trigger, Workflow,
 };
-use super::lines::FileLines;
 use super::problem::{Fault, Problems, quoted};
 use super::security::Security;
 use super::syntax::{self, Recovered};

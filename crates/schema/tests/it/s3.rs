@@ -32,7 +32,10 @@ fn rules(identity: Identity, emits: EventType) -> (Source, S3Source) {
         kms_key: None,
     };
     let kind = SourceKind::S3(rules.clone());
-    (Source { name: "raw".to_owned(), dataset: Some("wine".to_owned()), expected_s: None, kind }, rules)
+    (
+        Source { name: "raw".to_owned(), dataset: Some("wine".to_owned()), expected_s: None, kind },
+        rules,
+    )
 }
 
 fn id_of(record: &Value) -> String {

@@ -7,10 +7,11 @@ use serde_json::json;
 use crate::event_type::{EventType, Stage, StageVerb};
 use crate::workflow::tests::{EXAMPLE, SMALLEST, accepted};
 use crate::workflow::{
-    Access, AccessVerb, Alarms, CompletionSource, ContextFrom, CustomEventType, Delivery, FileLines, Function, Gather,
-    GatherUntil, Guards, Handler, HttpSource, Identity, Ledger, OnDeadline, Protocol, Publisher,
-    PublisherRun, S3Source, ScheduleSource, Security, Source, SourceKind, StateMachine, Subscriber,
-    Target, Telemetry, Topic, TopicKind, Trigger, Via, WhenHeld, Workflow,
+    Access, AccessVerb, Alarms, CompletionSource, ContextFrom, CustomEventType, Delivery,
+    FileLines, Function, Gather, GatherUntil, Guards, Handler, HttpSource, Identity, Ledger,
+    OnDeadline, Protocol, Publisher, PublisherRun, S3Source, ScheduleSource, Security, Source,
+    SourceKind, StateMachine, Subscriber, Target, Telemetry, Topic, TopicKind, Trigger, Via,
+    WhenHeld, Workflow,
 };
 
 fn expected() -> Workflow {
@@ -112,7 +113,12 @@ fn sources() -> Vec<Source> {
             expected_s: None,
             kind: SourceKind::S3(raw),
         },
-        Source { name: "nightly".to_owned(), dataset: None, expected_s: None, kind: SourceKind::Schedule(nightly) },
+        Source {
+            name: "nightly".to_owned(),
+            dataset: None,
+            expected_s: None,
+            kind: SourceKind::Schedule(nightly),
+        },
     ]
 }
 
