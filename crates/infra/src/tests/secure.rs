@@ -232,7 +232,7 @@ fn nothing_is_lost_at_any_hop() {
             // What alarms tell is no event.
             Properties::Subscription(one) if one.topic_arn.ends_with(":wine-alarms") => {}
             Properties::Subscription(one) => {
-                assert!(dead(&one.dead_queue_arn), "{}", resource.id())
+                assert!(dead(&one.dead_queue_arn), "{}", resource.id());
             }
             Properties::InvokeConfig(one) => {
                 assert!(dead(&one.on_failure_arn), "{}", resource.id());

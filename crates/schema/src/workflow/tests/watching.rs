@@ -83,7 +83,7 @@ fn expected_is_what_cloudwatch_looks_back_on() {
         assert!(found.contains(expected), "{text}: {found}");
     }
     let found = problem(&source("expected = \"90060s\""));
-    assert!(found.contains("whole hours: `26h`"), "{found}");
+    assert!(found.contains("whole hours there: `26h`"), "{found}");
 }
 
 #[test]
