@@ -113,6 +113,7 @@ def apply(log: authorisation.CallLog, own_variables: list[str]) -> None:
     _wrap(cloudwatch, "_put_metric_alarm", watching.alarm_of_expression)
     _wrap(cloudwatch, "_describe_alarms", watching.evaluated_first)
     _replace(cloudwatch, "_evaluate_alarm", watching.evaluate)
+    _wrap(cloudwatch, "_list_dashboards", watching.dashboards_with_times)
     _wrap(lambda_svc, "_emit_lambda_logs", watching.metrics_in_log)
     _wrap(sns, "_subscribe", watching.pending_mail)
     _wrap(sns, "_list_subscriptions", watching.pending_unnamed)

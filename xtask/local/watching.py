@@ -123,6 +123,30 @@ def tagged_alarms() -> Iterator[tuple[str, list[dict]]]:
         yield arn, tagging._normalise_flat(tags)
 
 
+def dashboards_with_times(listing: Callable) -> Callable:
+    """AWS tells when a dashboard was modified in its protocol's own form of a time."""
+
+    def wrapper(params: dict, data: dict, is_cbor: bool, is_json: bool = False) -> Any:
+        if not is_cbor:
+            return listing(params, data, is_cbor, is_json)
+        prefix = data.get("DashboardNamePrefix") or ""
+        entries = [
+            {
+                "DashboardName": name,
+                "DashboardArn": one["DashboardArn"],
+                "Size": len(one["DashboardBody"]),
+                "LastModified": cloudwatch._cbor_timestamp(
+                    cloudwatch._parse_ts(one.get("LastModified")) or 0
+                ),
+            }
+            for name, one in sorted(cloudwatch._dashboards.items())
+            if name.startswith(prefix)
+        ]
+        return cloudwatch._cbor_ok({"DashboardEntries": entries})
+
+    return wrapper
+
+
 # Metrics
 
 

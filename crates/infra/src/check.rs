@@ -18,7 +18,8 @@ use crate::resource::Owner;
 /// All the problems that were found.
 pub fn check(owner: &Owner, workflow: &Workflow, inputs: &Inputs) -> Result<(), Problems> {
     let mut problems = parts(workflow);
-    problems.extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, workflow, one)));
+    problems
+        .extend(workflow.triggers.iter().filter_map(|one| target_elsewhere(owner, workflow, one)));
     problems.extend(references(workflow, inputs));
     problems.extend(filter(workflow));
     problems.extend(gather::problems(workflow));

@@ -129,12 +129,11 @@ fn completions(owner: &Owner, workflow: &Workflow) -> Vec<Note> {
         let account = of.resource.split(':').nth(4).filter(|account| !account.is_empty());
         let Some(account) = account.filter(|account| *account != place.account) else { continue };
         let pattern = watched::pattern(&source.kind, place).unwrap_or_else(|| {
-            let machines = Watch::of(&source.kind, place).into_iter().filter_map(|watch| {
-                match watch {
+            let machines =
+                Watch::of(&source.kind, place).into_iter().filter_map(|watch| match watch {
                     Watch::StateMachine(arn) => Some(arn),
                     _ => None,
-                }
-            });
+                });
             watched::executions(&machines.collect::<Vec<_>>())
         });
         let rule = match &source.kind {

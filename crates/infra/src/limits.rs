@@ -1,9 +1,16 @@
 //! What AWS would refuse of the resources themselves: names, policies and documents that
 //! have grown too long, judged on what would be sent, before any of it is. Pure.
 
+use std::collections::BTreeMap;
+
 use bellwire_schema::limits::{LONG_NAME_CHARS_MAX, NAME_CHARS_MAX};
 use serde_json::Value;
 
+use crate::kind::bucket_notification::BucketNotification;
+use crate::kind::dashboard::Dashboard;
+use crate::kind::function::Function;
+use crate::kind::role::Role;
+use crate::kind::rule::Rule;
 use crate::problem::Problem;
 use crate::resource::{Kind, Properties, Resource};
 
@@ -90,25 +97,10 @@ const FEWER_SOURCES: &str = "watch fewer buckets and rules, or split the workflo
 const FEWER_TARGETS: &str = "give the workflow fewer sources and targets, or split it in two";
 
 fn measured(properties: &Properties) -> Vec<Measured> {
-    let name = properties.id().name;
     match properties {
-        Properties::Role(role) => vec![
-            name_of(&name, NAME_CHARS_MAX),
-            Measured::new(
-                "characters of its policy",
-                chars(&role.policy),
-                ROLE_POLICY_CHARS_MAX,
-                FEWER_TARGETS,
-            ),
-            Measured::new(
-                "characters of its trust policy",
-                chars(&role.trust),
-                TRUST_CHARS_MAX,
-                "name fewer principals in `trusted_by`",
-            ),
-        ],
+        Properties::Role(role) => of_role(role),
         Properties::Queue(queue) => vec![
-            name_of(&name, LONG_NAME_CHARS_MAX),
+            name_of(&queue.name, LONG_NAME_CHARS_MAX),
             policy(&queue.policy, QUEUE_POLICY_BYTES_MAX),
             Measured::new(
                 "statements of its policy",
@@ -120,41 +112,10 @@ fn measured(properties: &Properties) -> Vec<Measured> {
         Properties::Topic(topic) => vec![policy(&topic.policy, TOPIC_POLICY_BYTES_MAX)],
         Properties::Bucket(bucket) => vec![policy(&bucket.policy, BUCKET_POLICY_BYTES_MAX)],
         Properties::Key(key) => vec![policy(&key.policy, KEY_POLICY_BYTES_MAX)],
-        Properties::BucketNotification(notification) => {
-            let entries = notification.entries.values();
-            let longest =
-                entries.flat_map(|entry| [entry.prefix.len(), entry.suffix.len()]).max();
-            vec![
-                Measured::new(
-                    "notifications",
-                    notification.entries.len(),
-                    NOTIFICATIONS_MAX,
-                    "let one source watch what several do, and tell them apart by `where`",
-                ),
-                Measured::new(
-                    "bytes of a prefix or suffix",
-                    longest.unwrap_or(0),
-                    FILTER_VALUE_BYTES_MAX,
-                    "shorten it",
-                ),
-            ]
-        }
-        Properties::Function(function) => {
-            let environment = &function.release.environment;
-            let bytes = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
-            vec![
-                name_of(&name, NAME_CHARS_MAX),
-                Measured::new(
-                    "bytes of its environment, with what Bellwire sets",
-                    bytes,
-                    ENVIRONMENT_BYTES_MAX,
-                    "put large values in a file or a parameter",
-                ),
-                description(&function.description, DESCRIPTION_CHARS_MAX),
-            ]
-        }
+        Properties::BucketNotification(notification) => of_notifications(notification),
+        Properties::Function(function) => of_function(function),
         Properties::StateMachine(machine) => vec![
-            name_of(&name, LONG_NAME_CHARS_MAX),
+            name_of(&machine.name, LONG_NAME_CHARS_MAX),
             Measured::new(
                 "bytes of its definition",
                 chars(&machine.definition),
@@ -162,43 +123,97 @@ fn measured(properties: &Properties) -> Vec<Measured> {
                 "split it into state machines that start each other",
             ),
         ],
-        Properties::Rule(rule) => vec![
-            name_of(&name, NAME_CHARS_MAX),
-            Measured::new(
-                "characters of its pattern",
-                if rule.pattern.is_null() { 0 } else { chars(&rule.pattern) },
-                PATTERN_CHARS_MAX,
-                "let fewer triggers start state machines of their own, or split the workflow in two",
-            ),
-            Measured::new("targets", rule.targets.len(), RULE_TARGETS_MAX, FEWER_TARGETS),
-            Measured::new(
-                "characters of its schedule",
-                rule.schedule.as_ref().map_or(0, String::len),
-                SCHEDULE_CHARS_MAX,
-                "shorten the expression",
-            ),
-            description(&rule.description, DESCRIPTION_CHARS_MAX),
-        ],
+        Properties::Rule(rule) => of_rule(rule),
         Properties::Alarm(alarm) => vec![
             Measured::new("metrics", alarm.metrics.len(), ALARM_METRICS_MAX, FEWER_TARGETS),
             description(&alarm.description, ALARM_DESCRIPTION_CHARS_MAX),
         ],
-        Properties::Dashboard(dashboard) => {
-            let widgets = dashboard.body["widgets"].as_array();
-            let graphs = widgets.into_iter().flatten();
-            let lines = graphs.filter_map(|one| one["properties"]["metrics"].as_array());
-            vec![
-                Measured::new("widgets", widgets.map_or(0, Vec::len), WIDGETS_MAX, FEWER_TARGETS),
-                Measured::new(
-                    "metrics of one graph",
-                    lines.map(Vec::len).max().unwrap_or(0),
-                    GRAPH_METRICS_MAX,
-                    "switch the dashboard off: `dashboard = false` in [alarms]",
-                ),
-            ]
-        }
+        Properties::Dashboard(dashboard) => of_dashboard(dashboard),
         _ => Vec::new(),
     }
+}
+
+fn of_role(role: &Role) -> Vec<Measured> {
+    let (policy, trust) = (chars(&role.policy), chars(&role.trust));
+    vec![
+        name_of(&role.name, NAME_CHARS_MAX),
+        Measured::new("characters of its policy", policy, ROLE_POLICY_CHARS_MAX, FEWER_TARGETS),
+        Measured::new(
+            "characters of its trust policy",
+            trust,
+            TRUST_CHARS_MAX,
+            "name fewer principals in `trusted_by`",
+        ),
+    ]
+}
+
+fn of_notifications(notification: &BucketNotification) -> Vec<Measured> {
+    let entries = notification.entries.values();
+    let longest = entries.flat_map(|entry| [entry.prefix.len(), entry.suffix.len()]).max();
+    vec![
+        Measured::new(
+            "notifications",
+            notification.entries.len(),
+            NOTIFICATIONS_MAX,
+            "let one source watch what several do, and tell them apart by `where`",
+        ),
+        Measured::new(
+            "bytes of a prefix or suffix",
+            longest.unwrap_or(0),
+            FILTER_VALUE_BYTES_MAX,
+            "shorten it",
+        ),
+    ]
+}
+
+fn of_function(function: &Function) -> Vec<Measured> {
+    let environment = &function.release.environment;
+    let bytes = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
+    vec![
+        name_of(&function.name, NAME_CHARS_MAX),
+        Measured::new(
+            "bytes of its environment, with what Bellwire sets",
+            bytes,
+            ENVIRONMENT_BYTES_MAX,
+            "put large values in a file or a parameter",
+        ),
+        description(&function.description, DESCRIPTION_CHARS_MAX),
+    ]
+}
+
+fn of_rule(rule: &Rule) -> Vec<Measured> {
+    vec![
+        name_of(&rule.name, NAME_CHARS_MAX),
+        Measured::new(
+            "characters of its pattern",
+            chars(&rule.pattern),
+            PATTERN_CHARS_MAX,
+            "let fewer triggers start state machines of their own, or split the workflow in two",
+        ),
+        Measured::new("targets", rule.targets.len(), RULE_TARGETS_MAX, FEWER_TARGETS),
+        Measured::new(
+            "characters of its schedule",
+            rule.schedule.as_ref().map_or(0, String::len),
+            SCHEDULE_CHARS_MAX,
+            "shorten the expression",
+        ),
+        description(&rule.description, DESCRIPTION_CHARS_MAX),
+    ]
+}
+
+fn of_dashboard(dashboard: &Dashboard) -> Vec<Measured> {
+    let widgets = dashboard.body["widgets"].as_array();
+    let graphs = widgets.into_iter().flatten();
+    let lines = graphs.filter_map(|one| one["properties"]["metrics"].as_array());
+    vec![
+        Measured::new("widgets", widgets.map_or(0, Vec::len), WIDGETS_MAX, FEWER_TARGETS),
+        Measured::new(
+            "metrics of one graph",
+            lines.map(Vec::len).max().unwrap_or(0),
+            GRAPH_METRICS_MAX,
+            "switch the dashboard off: `dashboard = false` in [alarms]",
+        ),
+    ]
 }
 
 const fn name_of(name: &str, most: usize) -> Measured {
@@ -238,7 +253,7 @@ fn statements_of_functions(resources: &[Resource]) -> Vec<Problem> {
     /// `{"Sid":…,"Effect":"Allow","Principal":{"Service":…},"Action":"lambda:InvokeFunction",
     /// "Resource":…,"Condition":{"ArnLike":{"AWS:SourceArn":…}}}` without what is given.
     const AROUND_BYTES: usize = 160;
-    let mut bytes: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    let mut bytes: BTreeMap<String, usize> = BTreeMap::new();
     for resource in resources {
         if let Properties::Permission(one) = &resource.properties {
             let alias = format!("{}:{}", one.function, one.alias);
@@ -252,7 +267,8 @@ fn statements_of_functions(resources: &[Resource]) -> Vec<Problem> {
     }
     let over = bytes.into_iter().filter(|(_, bytes)| *bytes > FUNCTION_POLICY_BYTES_MAX);
     over.map(|(alias, bytes)| {
-        let cause = format!("bytes of its policy: {bytes}, and AWS takes {FUNCTION_POLICY_BYTES_MAX}");
+        let cause =
+            format!("bytes of its policy: {bytes}, and AWS takes {FUNCTION_POLICY_BYTES_MAX}");
         Problem::new(format!("{} {alias}", Kind::Alias), cause, FEWER_TARGETS)
     })
     .collect()
@@ -294,8 +310,9 @@ mod tests {
             trigger.name = format!("train-{index}");
             workflow.triggers.push(trigger);
         }
-        workflow.publisher.trusted_by =
-            (0..60).map(|index| format!("arn:aws:iam::123456789012:role/publisher-{index}")).collect();
+        workflow.publisher.trusted_by = (0..60)
+            .map(|index| format!("arn:aws:iam::123456789012:role/publisher-{index}"))
+            .collect();
         let found = problems_of(&workflow).join("\n");
         for expected in [
             "sqs queue wine-ingest: bytes of its policy:",
@@ -319,7 +336,12 @@ mod tests {
                     one.definition = Value::String("x".repeat(DEFINITION_BYTES_MAX));
                 }
                 Properties::BucketNotification(one) => {
-                    let (id, entry) = one.entries.iter().next().map(|(a, b)| (a.clone(), b.clone())).expect("one");
+                    let (id, entry) = one
+                        .entries
+                        .iter()
+                        .next()
+                        .map(|(a, b)| (a.clone(), b.clone()))
+                        .expect("one");
                     for index in 0..=NOTIFICATIONS_MAX {
                         one.entries.insert(format!("{id}-{index}"), entry.clone());
                     }
@@ -335,9 +357,13 @@ mod tests {
         }
         let found: Vec<String> = problems(&resources).into_iter().map(|one| one.cause).collect();
         let found = found.join("\n");
-        for expected in
-            ["description: 300", "schedule: 300", "definition: 104857", "notifications: 10", "environment"]
-        {
+        for expected in [
+            "description: 300",
+            "schedule: 300",
+            "definition: 104857",
+            "notifications: 10",
+            "environment",
+        ] {
             assert!(found.contains(expected), "{expected} is missing: {found}");
         }
     }

@@ -124,7 +124,9 @@ fn targets<'a>(
             Target::StepFunctions(StateMachine::Definition(_) | StateMachine::Arn(_)) => None,
             Target::SagemakerPipeline(_) => Some(Named::Pipeline(arn)),
             Target::Batch(_) => Some(Named::JobQueue(arn)),
-            Target::Lambda(_) => Some(Named::Function(arn)).filter(|one| !is_made(owner, workflow, one)),
+            Target::Lambda(_) => {
+                Some(Named::Function(arn)).filter(|one| !is_made(owner, workflow, one))
+            }
             Target::Sns(_) => Some(Named::Topic(arn)),
             Target::Sqs(_) => Some(Named::Queue(arn)),
         };
@@ -195,11 +197,15 @@ async fn pipeline(aws: &Aws, arn: &str) -> Result<Outcome, CallError> {
     let name = arn.rsplit('/').next().unwrap_or_default();
     let found = aws.sagemaker.describe_pipeline().pipeline_name(name).send().await;
     match found.map_err(failed("sagemaker:DescribePipeline", arn)) {
-        Ok(found) if found.pipeline_status().is_some_and(|status| status.as_str() == "Deleting") => {
+        Ok(found)
+            if found.pipeline_status().is_some_and(|status| status.as_str() == "Deleting") =>
+        {
             Ok(Outcome::Unfit("is being deleted".to_owned()))
         }
         // SageMaker's word for what is not there. Source: its API reference, `DescribePipeline`.
-        Err(error) if error.is_code(&["ResourceNotFound", "ValidationException"]) => Ok(not_there()),
+        Err(error) if error.is_code(&["ResourceNotFound", "ValidationException"]) => {
+            Ok(not_there())
+        }
         found => there(found),
     }
 }
@@ -326,7 +332,8 @@ mod tests {
     fn a_policy_that_names_the_topic_admits_it() {
         let topic = "arn:aws:sns:eu-west-1:123456789012:wine";
         let queue = "arn:aws:sqs:eu-west-1:123456789012:labels";
-        let policy = |statement: serde_json::Value| policy::canonical(&json!({"Statement": [statement]}));
+        let policy =
+            |statement: serde_json::Value| policy::canonical(&json!({"Statement": [statement]}));
         let ours = queue_statement(topic, queue);
         assert!(admits(&policy(ours.clone()), topic));
         assert!(!admits(&policy(ours.clone()), "arn:aws:sns:eu-west-1:123456789012:beer"));

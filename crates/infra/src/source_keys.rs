@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwire_schema::workflow::{SourceKind, Workflow};
+use bellwire_schema::workflow::{Source, SourceKind, Workflow};
 use serde_json::{Value, json};
 
 use crate::policy::{allow, document};
@@ -18,11 +18,14 @@ const WRITES: [&str; 1] = ["s3:PutObject"];
 
 /// The keys of the buckets whose objects are under one, by bucket.
 fn keys(workflow: &Workflow) -> BTreeMap<&str, &str> {
-    let key = |kind| match kind {
-        &SourceKind::S3(ref s3) => Some((s3.bucket.as_str(), s3.kms_key.as_deref()?)),
+    workflow.sources.iter().filter_map(key_of).collect()
+}
+
+fn key_of(source: &Source) -> Option<(&str, &str)> {
+    match &source.kind {
+        SourceKind::S3(s3) => Some((s3.bucket.as_str(), s3.kms_key.as_deref()?)),
         _ => None,
-    };
-    workflow.sources.iter().filter_map(|source| key(&source.kind)).collect()
+    }
 }
 
 /// Lets every role that reads or writes objects under a key use it, through S3; and makes

@@ -50,16 +50,16 @@ impl Desired<'_> {
         let mut widgets = vec![self.heading()];
         widgets.extend(self.alarm_states());
         widgets.extend([
-            self.graph("Queues: messages waiting", self.waiting()),
-            self.graph("Queues: age of the oldest message, seconds", self.ages()),
-            self.graph("Topic: messages", self.topic_lines()),
-            self.graph("Handler: invocations", self.handler_lines()),
-            self.graph("Handler: duration, milliseconds", self.durations()),
-            self.graph("Runs: started and failed", self.run_lines()),
+            self.graph("Queues: messages waiting", &self.waiting()),
+            self.graph("Queues: age of the oldest message, seconds", &self.ages()),
+            self.graph("Topic: messages", &self.topic_lines()),
+            self.graph("Handler: invocations", &self.handler_lines()),
+            self.graph("Handler: duration, milliseconds", &self.durations()),
+            self.graph("Runs: started and failed", &self.run_lines()),
         ]);
         let expected = self.expected_lines();
         if !expected.is_empty() {
-            widgets.push(self.graph("Sources: events, where they are expected", expected));
+            widgets.push(self.graph("Sources: events, where they are expected", &expected));
         }
         widgets.push(self.errors());
         let dashboard = Dashboard {
@@ -94,7 +94,7 @@ impl Desired<'_> {
         })
     }
 
-    fn graph(&self, title: &str, lines: Vec<Line>) -> Value {
+    fn graph(&self, title: &str, lines: &[Line]) -> Value {
         json!({
             "type": "metric", "width": HALF, "height": HEIGHT,
             "properties": {

@@ -17,10 +17,10 @@ mod topic;
 use bellwire_schema::workflow::{Delivery, Workflow};
 
 use crate::inputs::Inputs;
-use crate::source_keys;
 use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
+use crate::source_keys;
 
-pub(crate) use self::buckets::{buckets_via, sources_by_bucket, notification_entries};
+pub(crate) use self::buckets::{buckets_via, notification_entries, sources_by_bucket};
 pub use self::functions::log_group_of;
 pub(crate) use self::state_machines::function_references;
 pub(crate) use self::subscribers::{admission, function_statement, queue_statement};

@@ -13,7 +13,7 @@ use crate::kind::queue::{Queue, Redrive};
 use crate::kind::subscription::Subscription;
 use crate::policy;
 use crate::pushdown;
-use crate::resource::{Kind, Owner, Properties, ResourceId};
+use crate::resource::{Kind, Owner, Properties, Resource, ResourceId};
 
 /// How long a subscriber has with a message before another receive may have it, where it
 /// does not say so itself.
@@ -94,7 +94,7 @@ impl Desired<'_> {
             _ => false,
         };
         let before = self.resources.iter().filter(|resource| is_it(&resource.properties));
-        before.map(|resource| resource.id()).collect()
+        before.map(Resource::id).collect()
     }
 }
 

@@ -134,7 +134,7 @@ fn alarm_of(found: &sdk::MetricAlarm) -> Alarm {
         period_s: number(period_s),
         periods: number(found.evaluation_periods()),
         datapoints: number(found.datapoints_to_alarm().or(found.evaluation_periods())),
-        comparison: text(found.comparison_operator().map(|comparison| comparison.as_str())),
+        comparison: text(found.comparison_operator().map(sdk::ComparisonOperator::as_str)),
         threshold: found.threshold().map_or(0, whole),
         missing_data: text(found.treat_missing_data()),
         tells: found.alarm_actions().to_vec(),

@@ -50,7 +50,8 @@ fn every_alarm_says_what_it_looks_at_and_what_no_data_means() {
     let shown: Vec<String> = alarms(&watched())
         .iter()
         .map(|alarm| {
-            let Alarm { name, comparison, threshold, missing_data, datapoints, periods, .. } = alarm;
+            let Alarm { name, comparison, threshold, missing_data, datapoints, periods, .. } =
+                alarm;
             assert_eq!(datapoints, periods, "{name}");
             format!("{name}: {} {comparison} {threshold}, no data: {missing_data}", alarm.summary())
         })
@@ -65,7 +66,10 @@ fn no_data_is_the_alarm_where_data_is_expected_and_nowhere_else() {
         let is_expected = expected.contains(&alarm.name.as_str());
         let no_data = if is_expected { "breaching" } else { "notBreaching" };
         assert_eq!(alarm.missing_data, no_data, "{}", alarm.name);
-        assert!(!is_expected || (alarm.comparison.as_str(), alarm.threshold) == ("LessThanThreshold", 1));
+        assert!(
+            !is_expected
+                || (alarm.comparison.as_str(), alarm.threshold) == ("LessThanThreshold", 1)
+        );
         let most_s = if alarm.period_s < 3_600 { 86_400 } else { 7 * 86_400 };
         assert!(alarm.period_s * alarm.periods <= most_s, "{}", alarm.name);
     }
@@ -128,7 +132,12 @@ fn alarms_tell_a_topic_of_their_own_that_cloudwatch_alone_fills() {
     let publishes = &topics[0].policy["Statement"][0];
     assert_eq!(publishes["Principal"], json!({"Service": "cloudwatch.amazonaws.com"}));
     assert_eq!(publishes["Condition"]["StringEquals"]["aws:SourceAccount"], "123456789012");
-    assert!(publishes["Condition"]["ArnLike"]["aws:SourceArn"].as_str().unwrap().ends_with(":alarm:wine-*"));
+    assert!(
+        publishes["Condition"]["ArnLike"]["aws:SourceArn"]
+            .as_str()
+            .unwrap()
+            .ends_with(":alarm:wine-*")
+    );
     assert!(crate::policy::is_tls_only(&topics[0].policy));
     let notes = elsewhere::notes(&owner(), &workflow);
     assert!(notes.iter().any(|note| note.text.contains("not encrypted")), "{notes:?}");
@@ -305,8 +314,15 @@ fn a_queue_that_is_made_admits_the_topic_alone_and_redrives_into_ours() {
         made.policy["Statement"][0]["Condition"]["ArnEquals"]["aws:SourceArn"],
         "arn:aws:sns:eu-west-1:123456789012:wine"
     );
-    assert_eq!(made.redrive.as_ref().map(|one| one.dead_queue_arn.as_str()), Some(queue("wine-dead").arn.as_str()));
-    assert!(queue("wine-dead").redrive_from.contains(&made.arn), "{:?}", queue("wine-dead").redrive_from);
+    assert_eq!(
+        made.redrive.as_ref().map(|one| one.dead_queue_arn.as_str()),
+        Some(queue("wine-dead").arn.as_str())
+    );
+    assert!(
+        queue("wine-dead").redrive_from.contains(&made.arn),
+        "{:?}",
+        queue("wine-dead").redrive_from
+    );
 }
 
 #[test]
@@ -341,7 +357,8 @@ fn on_their_bucket() -> Workflow {
 #[test]
 fn what_another_account_must_add_is_printed_and_not_done() {
     let workflow = on_their_bucket();
-    let notifications = found(&workflow, |one| matches!(one, Properties::BucketNotification(_)).then_some(()));
+    let notifications =
+        found(&workflow, |one| matches!(one, Properties::BucketNotification(_)).then_some(()));
     assert!(notifications.is_empty());
     let ingest = found(&workflow, |one| match one {
         Properties::Queue(queue) if queue.name == "wine-ingest" => Some(queue.policy),
@@ -351,7 +368,8 @@ fn what_another_account_must_add_is_printed_and_not_done() {
     assert_eq!(admitted["Sid"], "BucketsOf210987654321Notify");
     assert_eq!(admitted["Condition"]["StringEquals"]["aws:SourceAccount"], "210987654321");
     assert!(crate::policy::buckets_of(&ingest[0]).is_empty(), "it is not ours to read");
-    let notes: Vec<String> = elsewhere::notes(&owner(), &workflow).into_iter().map(|one| one.text).collect();
+    let notes: Vec<String> =
+        elsewhere::notes(&owner(), &workflow).into_iter().map(|one| one.text).collect();
     insta::assert_snapshot!(notes.join("\n"));
 }
 
@@ -373,7 +391,8 @@ on = "collection.completed"
 start = { step-functions = "train.asl.json" }
 "#;
     let workflow = read(text).unwrap_or_else(|problems| panic!("{problems}"));
-    let notes: Vec<String> = elsewhere::notes(&owner(), &workflow).into_iter().map(|one| one.text).collect();
+    let notes: Vec<String> =
+        elsewhere::notes(&owner(), &workflow).into_iter().map(|one| one.text).collect();
     insta::assert_snapshot!(notes.join("\n"));
 }
 
@@ -394,7 +413,9 @@ fn who_reads_or_writes_objects_under_a_key_may_use_it_and_nobody_else() {
     .flat_map(|(name, policy)| {
         let statements = policy["Statement"].as_array().cloned().unwrap_or_default();
         let of_key = statements.into_iter().filter(|one| one["Resource"] == key);
-        of_key.map(move |one| format!("{name} {} {}", one["Action"], one["Condition"])).collect::<Vec<_>>()
+        of_key
+            .map(move |one| format!("{name} {} {}", one["Action"], one["Condition"]))
+            .collect::<Vec<_>>()
     })
     .collect();
     insta::assert_snapshot!(uses.join("\n"), @r#"

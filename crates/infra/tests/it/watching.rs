@@ -108,10 +108,12 @@ async fn what_watches_is_there_and_goes_with_the_workflow() {
 
     // Another's alarm of a like name is not ours.
     let cloudwatch = aws_sdk_cloudwatch::Client::new(&world.config);
-    let put = cloudwatch.put_metric_alarm().alarm_name("wine-theirs").namespace("X").metric_name("Y");
-    let put = put.period(60).evaluation_periods(1).threshold(1.0).comparison_operator(
-        aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold,
-    );
+    let put =
+        cloudwatch.put_metric_alarm().alarm_name("wine-theirs").namespace("X").metric_name("Y");
+    let put =
+        put.period(60).evaluation_periods(1).threshold(1.0).comparison_operator(
+            aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold,
+        );
     put.statistic(aws_sdk_cloudwatch::types::Statistic::Sum).send().await.expect("put");
 
     world.destroy(&provisioner, &["wine-ingest", "wine-dead", "wine-to-labels"]).await;
@@ -219,14 +221,19 @@ async fn a_function_that_is_no_longer_told_loses_our_statement_and_keeps_theirs(
     let world = World::new().await;
     make_theirs(&world).await;
     world.apply(&world.provisioner(&watched()).await).await;
-    let (before, rest) = SUBSCRIBERS.split_once("[[subscriber]]\nname = \"notify\"").expect("there");
+    let (before, rest) =
+        SUBSCRIBERS.split_once("[[subscriber]]\nname = \"notify\"").expect("there");
     let (_, after) = rest.split_once("[[subscriber]]").expect("there");
     let fewer = watched().replace(SUBSCRIBERS, &format!("{before}[[subscriber]]{after}"));
     let provisioner = world.provisioner(&fewer).await;
     let plan = world.apply(&provisioner).await;
     let statement = step_of(&plan, Kind::FunctionPolicy, "notify/bellwire-wine-sns");
     assert_eq!(statement, Some(Action::Delete), "{plan}");
-    assert_eq!(step_of(&plan, Kind::Subscription, "wine -> notify"), Some(Action::Delete), "{plan}");
+    assert_eq!(
+        step_of(&plan, Kind::Subscription, "wine -> notify"),
+        Some(Action::Delete),
+        "{plan}"
+    );
     assert_eq!(statements(&world).await, BTreeSet::from(["theirs".to_owned()]));
     assert!(world.plan(&provisioner).await.0.is_empty());
 }

@@ -20,6 +20,13 @@ const QUEUE_AGE_S_MAX: u64 = 14 * 86_400;
 const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 3_600;
 const DAY_S: u64 = 86_400;
+const WEEK_S: u64 = 7 * DAY_S;
+/// Up to which time in which unit: what is shorter than the shortest is refused.
+const LONGEST: [(u64, (u64, &str)); 3] = [
+    (EXPECTED_S_MIN - 1, (MINUTE_S, "minutes")),
+    (DAY_S, (MINUTE_S, "minutes")),
+    (WEEK_S, (HOUR_S, "hours")),
+];
 /// Below it the delay of metrics alone would set the alarm off.
 const EXPECTED_S_MIN: u64 = 5 * MINUTE_S;
 
@@ -136,7 +143,7 @@ impl LookBack {
             ..EXPECTED_S_MIN => return None,
             ..=DAY_S if time_s.is_multiple_of(5 * MINUTE_S) => 5 * MINUTE_S,
             ..=DAY_S if time_s.is_multiple_of(MINUTE_S) => MINUTE_S,
-            ..=604_800 if time_s.is_multiple_of(HOUR_S) => HOUR_S,
+            ..=WEEK_S if time_s.is_multiple_of(HOUR_S) => HOUR_S,
             _ => return None,
         };
         Some(Self { period_s, periods: time_s / period_s })
@@ -191,16 +198,14 @@ pub(super) fn expected_s(section: &Section<'_>) -> Option<u64> {
     }
     let given = section.peek("expected").and_then(|given| given.get_ref().as_str());
     let cause = format!("CloudWatch does not look back on {}", quoted(given.unwrap_or_default()));
-    let remedy = match expected_s {
-        ..EXPECTED_S_MIN => "write 5m or more: metrics themselves come minutes late".to_owned(),
-        ..=DAY_S => format!("write whole minutes: `{}m`", expected_s.div_ceil(MINUTE_S)),
-        ..=604_800 => {
-            let hours = expected_s.div_ceil(HOUR_S);
-            format!("over a day it takes whole hours: `{hours}h`")
+    let remedy = match LONGEST.into_iter().position(|(longest_s, _)| expected_s <= longest_s) {
+        Some(0) => "write 5m or more: metrics themselves come minutes late".to_owned(),
+        Some(index) => {
+            let (unit_s, unit) = LONGEST[index].1;
+            let whole = expected_s.div_ceil(unit_s);
+            format!("it takes whole {unit} there: `{whole}{}`", &unit[..1])
         }
-        _ => {
-            "it looks back on 7d at most: what comes more seldom, ask for by a schedule".to_owned()
-        }
+        None => "it looks back on 7d at most: ask for what comes more seldom by a schedule".into(),
     };
     section.fault_of("expected", Fault::new(cause, remedy));
     None

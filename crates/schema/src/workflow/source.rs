@@ -92,7 +92,9 @@ fn s3(section: &Section<'_>, types: &KnownTypes) -> Option<S3Source> {
     let create = section.boolean("create");
     let account = section.checked("account", spelling::account);
     let kms_key = section.checked("kms_key", |text| spelling::arn(text, "kms", &["key/"]));
-    if account.is_some() && section.peek("via").is_some_and(|via| via.get_ref().as_str() == Some("topic")) {
+    if account.is_some()
+        && section.peek("via").is_some_and(|via| via.get_ref().as_str() == Some("topic"))
+    {
         let cause = "a bucket of another account notifies the ingest queue only";
         section.fault_of("via", Fault::new(cause, "drop `via`"));
     }

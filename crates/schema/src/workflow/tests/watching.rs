@@ -15,7 +15,9 @@ start = { step-functions = "train.asl.json" }
 "#;
 
 fn source(keys: &str) -> String {
-    format!("{BEGIN}[[source]]\nname = \"raw\"\nkind = \"s3\"\nbucket = \"lake\"\n{keys}\n{TRIGGER}")
+    format!(
+        "{BEGIN}[[source]]\nname = \"raw\"\nkind = \"s3\"\nbucket = \"lake\"\n{keys}\n{TRIGGER}"
+    )
 }
 
 fn subscriber(keys: &str) -> String {
@@ -76,16 +78,12 @@ fn expected_is_what_cloudwatch_looks_back_on() {
         let most_s = if period_s < 3_600 { 86_400 } else { 604_800 };
         assert!(total_s <= most_s, "{text}: {total_s}");
     }
-    for (text, expected) in [
-        ("4m", "5m or more"),
-        ("301s", "`6m`"),
-        ("8d", "7d at most"),
-    ] {
+    for (text, expected) in [("4m", "5m or more"), ("301s", "`6m`"), ("8d", "7d at most")] {
         let found = problem(&source(&format!("expected = \"{text}\"")));
         assert!(found.contains(expected), "{text}: {found}");
     }
     let found = problem(&source("expected = \"90060s\""));
-    assert!(found.contains("whole hours: `26h`"), "{found}");
+    assert!(found.contains("whole hours there: `26h`"), "{found}");
 }
 
 #[test]
@@ -107,9 +105,15 @@ fn a_subscriber_has_an_endpoint_or_a_queue_of_its_own() {
     for (keys, expected) in [
         ("protocol = \"sqs\"".to_owned(), "`endpoint` is missing"),
         (format!("protocol = \"sqs\"\ncreate = true\n{queue}"), "drop `endpoint`, or `create`"),
-        ("protocol = \"email\"\nendpoint = \"a@b.example\"\nraw = true".to_owned(), "for https and sqs"),
+        (
+            "protocol = \"email\"\nendpoint = \"a@b.example\"\nraw = true".to_owned(),
+            "for https and sqs",
+        ),
         ("protocol = \"email\"\nendpoint = \"a@b.example\"\ncreate = true".to_owned(), "for sqs"),
-        (format!("protocol = \"sqs\"\n{queue}\nwhere = {{ type = [\"x\"] }}"), "name the types in `on`"),
+        (
+            format!("protocol = \"sqs\"\n{queue}\nwhere = {{ type = [\"x\"] }}"),
+            "name the types in `on`",
+        ),
     ] {
         let found = problem(&subscriber(&keys));
         assert!(found.contains(expected), "{keys}: {found}");
