@@ -9,7 +9,7 @@
 //!
 //! Nothing takes events out meanwhile: what is measured is the way in.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,11 +20,11 @@ use bellwire_publisher::run::IngestThread;
 use bellwire_publisher::spans::TopicName;
 use bellwire_publisher::spool::{Limits, Spool, SpoolError, Store};
 use bellwire_schema::workflow::read;
+use mio::net::UnixStream;
+use mio::{Events, Interest, Poll, Token};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::task::JoinSet;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,12 @@ const LIMITS: Limits = Limits { events_max: 100_000_000, bytes_max: 64 << 30 };
 
 /// How long a run begins before it counts.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Bytes of an answer, at most: one to a batch names its events.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Headers of an answer, at most.
+const ANSWER_HEADERS_MAX: usize = 16;
 
 /// How events come, and how they are kept.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +74,7 @@ pub enum IngestError {
     /// No socket.
     #[error("the bench cannot listen on a socket beside the spool")]
     Listen(#[from] ListenError),
-    /// A connection failed, or there is no thread.
+    /// A connection failed, or ended, or there is no thread.
     #[error("a connection of the bench failed")]
     Connection(#[from] io::Error),
     /// An answer that is not 202.
@@ -116,65 +122,118 @@ async fn rate(
 ) -> Result<Rate, IngestError> {
     let _stop = stop.clone().drop_guard();
     let (accepted, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let mut connections = JoinSet::new();
-    for number in 0..settings.connections {
-        let stream = UnixStream::connect(socket).await?;
-        let request = request_of(number, settings.events_per_request);
+    let connections = Connections::open(settings, socket)?;
+    let posting = spawn_blocking({
         let (accepted, is_over) = (accepted.clone(), is_over.clone());
-        let events = settings.events_per_request as u64;
-        connections.spawn(post(stream, request, events, accepted, is_over));
-    }
+        move || connections.post_until(&is_over, &accepted)
+    });
     sleep(WARM_UP).await;
     let count = || (accepted.load(Ordering::Relaxed), spool.commits());
     let (begin, (events, commits)) = (Instant::now(), count());
     sleep(settings.time).await;
     let (taken_s, (events_after, commits_after)) = (begin.elapsed().as_secs_f64(), count());
     is_over.store(true, Ordering::Relaxed);
-    while let Some(ended) = connections.join_next().await {
-        ended??;
-    }
+    posting.await??;
     Ok(Rate {
         events_per_s: (events_after - events) as f64 / taken_s,
         commits_per_s: (commits_after - commits) as f64 / taken_s,
     })
 }
 
-/// Posts the same request again and again.
-async fn post(
-    mut stream: UnixStream,
+/// All connections, on one thread.
+struct Connections {
+    poll: Poll,
+    all: Vec<Connection>,
+    events_per_request: u64,
+}
+
+/// A connection: it posts the same request again and again.
+struct Connection {
+    stream: UnixStream,
     request: Vec<u8>,
-    events: u64,
-    accepted: Arc<AtomicU64>,
-    is_over: Arc<AtomicBool>,
-) -> Result<(), IngestError> {
-    let mut answer = Vec::with_capacity(64 * 1024);
-    while !is_over.load(Ordering::Relaxed) {
-        stream.write_all(&request).await?;
-        answer.clear();
-        while !is_whole(&answer) {
-            if stream.read_buf(&mut answer).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    answer: Vec<u8>,
+    /// Bytes of the answer that are there.
+    read: usize,
+}
+
+impl Connections {
+    fn open(settings: &Settings, socket: &Path) -> io::Result<Self> {
+        let (poll, events_per_request) = (Poll::new()?, settings.events_per_request);
+        let mut all = Vec::with_capacity(settings.connections);
+        for number in 0..settings.connections {
+            let mut stream = UnixStream::connect(socket)?;
+            // Not told when there is room to write, which is after every request that the
+            // server reads: a request fits into the socket.
+            poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
+            let request = request_of(number, events_per_request);
+            all.push(Connection { stream, request, answer: vec![0; ANSWER_BYTES_MAX], read: 0 });
+        }
+        Ok(Self { poll, all, events_per_request: events_per_request as u64 })
+    }
+
+    /// Counts the events that are accepted, until all is over and answered.
+    fn post_until(mut self, is_over: &AtomicBool, accepted: &AtomicU64) -> Result<(), IngestError> {
+        for connection in &mut self.all {
+            connection.stream.write_all(&connection.request)?;
+        }
+        let (mut under_way, mut events) = (self.all.len(), Events::with_capacity(self.all.len()));
+        while under_way > 0 {
+            self.poll.poll(&mut events, None)?;
+            for event in &events {
+                let connection = &mut self.all[event.token().0];
+                if !connection.is_answered()? {
+                    continue;
+                }
+                accepted.fetch_add(self.events_per_request, Ordering::Relaxed);
+                if is_over.load(Ordering::Relaxed) {
+                    under_way -= 1;
+                } else {
+                    connection.stream.write_all(&connection.request)?;
+                }
             }
         }
-        if !answer.starts_with(b"HTTP/1.1 202 ") {
-            let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            let answer = String::from_utf8_lossy(line).into_owned();
-            return Err(IngestError::Answer { answer });
-        }
-        accepted.fetch_add(events, Ordering::Relaxed);
+        Ok(())
     }
-    Ok(())
+}
+
+impl Connection {
+    /// Reads what is there; whether that was the end of an answer, which was 202.
+    fn is_answered(&mut self) -> Result<bool, IngestError> {
+        loop {
+            let rest = &mut self.answer[self.read..];
+            let room = rest.len();
+            let read = match self.stream.read(rest) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            self.read += read;
+            if is_whole(&self.answer[..self.read]) {
+                break;
+            }
+            if read < room {
+                // That was all: the poll tells of more.
+                return Ok(false);
+            }
+        }
+        self.read = 0;
+        if self.answer.starts_with(b"HTTP/1.1 202 ") {
+            return Ok(true);
+        }
+        let line = self.answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        Err(IngestError::Answer { answer: String::from_utf8_lossy(line).into_owned() })
+    }
 }
 
 /// Whether an answer has its headers, and a body as long as they say.
 fn is_whole(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    answer.len() >= end + 4 + length.unwrap_or(0)
+    let mut headers = [httparse::EMPTY_HEADER; ANSWER_HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(end)) = head.parse(answer) else { return false };
+    let length = head.headers.iter().find(|header| header.name == "content-length");
+    let length = length.and_then(|header| str::from_utf8(header.value).ok()?.parse().ok());
+    answer.len() >= end + length.unwrap_or(0)
 }
 
 fn request_of(connection: usize, events: usize) -> Vec<u8> {

@@ -65,9 +65,19 @@ impl Quarantine {
         })?;
         EVENTS_QUARANTINED.add(1, || [REASON.of(reason.as_str())]);
         let (reason, message_id) = (reason.as_str(), &delivery.message_id);
-        tracing::warn!(reason, trigger, message_id, detail = message, "event quarantined");
+        let id = event_id(&delivery.body);
+        tracing::warn!(reason, trigger, id, message_id, detail = message, "event quarantined");
         Ok(())
     }
+}
+
+/// The id of an event, as far as a body that may be anything has one.
+fn event_id(body: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        id: String,
+    }
+    serde_json::from_str::<Named>(body).ok().map(|named| named.id)
 }
 
 /// A failure from its first moment, so that it is kept of traces that are not sampled.

@@ -65,7 +65,8 @@ impl Handler {
         async {
             if let Err(error) = self.mend(row, now).await {
                 mark_failed(&Span::current(), &error);
-                error!(trigger = row.start.trigger, error = %error, "start not mended: put off");
+                let (trigger, id) = (&row.start.trigger, &row.start.cause.id);
+                error!(trigger, id, error = %error, "start not mended: put off");
             }
             Ok(self.ledger.put_off(&row.start.start_key, now + AGAIN_AFTER).await?)
         }
@@ -84,13 +85,15 @@ impl Handler {
             RunState::Unknown => {
                 let cause = Some("AWS does not know the run any more".to_owned());
                 let end = End { status: "UNKNOWN".to_owned(), cause, ..End::default() };
-                warn!(trigger = start.trigger, run = run_arn, "run is gone: its start is closed");
+                let (trigger, id) = (&start.trigger, &start.cause.id);
+                warn!(trigger, id, run = run_arn, "run is gone: its start is closed");
                 return self.close_start(start, State::Failed, &end, now).await;
             }
         };
         let closing = EndedRun::of(&ended);
         self.announce_or_refuse(ended, &start.trigger, now).await?;
-        info!(trigger = start.trigger, run = run_arn, "lost completion published");
+        let (trigger, id) = (&start.trigger, &start.cause.id);
+        info!(trigger, id, run = run_arn, "lost completion published");
         if let Some(EndedRun { state, end, .. }) = closing {
             self.close_start(start, state, &end, now).await?;
         }

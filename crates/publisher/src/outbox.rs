@@ -52,11 +52,11 @@ const REMOVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const QUARANTINE_FAILURES: u32 = 6;
 
 impl Admit for Spool {
-    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
-        let records = events.into_iter().map(|event| Record {
-            body: event.to_json().into_bytes(),
+    fn admit<'a>(&'a self, events: Vec<Entry>) -> BoxFuture<'a, Result<(), AdmitError>> {
+        let records = events.into_iter().map(|entry| {
+            let (envelope, body) = entry.into_parts();
             // Filled in for nobody: it is the order that the client itself asks for.
-            lane: event.partitionkey,
+            Record { body: body.into_bytes(), lane: envelope.partitionkey }
         });
         let appended = self.append(records.collect());
         async move {

@@ -92,10 +92,10 @@ impl Entry {
         &self.envelope
     }
 
-    /// The event alone.
+    /// The event, and the message's body.
     #[must_use]
-    pub fn into_envelope(self) -> Envelope {
-        self.envelope
+    pub fn into_parts(self) -> (Envelope, String) {
+        (self.envelope, self.body)
     }
 
     /// The message's body: the event in CloudEvents' structured mode.

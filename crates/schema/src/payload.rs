@@ -192,7 +192,7 @@ impl Payload {
 }
 
 fn typed<T: DeserializeOwned>(event_type: &str, data: Option<&Value>) -> Result<T, PayloadError> {
-    let data = data.cloned().unwrap_or(Value::Null);
+    let data = data.unwrap_or(&Value::Null);
     serde_path_to_error::deserialize(data).map_err(|error| PayloadError {
         event_type: event_type.to_owned(),
         field: match error.path().to_string().as_str() {

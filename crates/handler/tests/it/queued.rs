@@ -11,6 +11,7 @@ use bellwire_infra::resource::Kind;
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::ingest::Admit as _;
 use bellwire_publisher::outbox::Outbox;
+use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::{Outlet, SnsTopic};
 use bellwire_publisher::quarantine::SqsDeadQueue;
 use bellwire_publisher::spool::{Limits, Spool};
@@ -102,7 +103,8 @@ impl World {
         let topic = SnsTopic::new(sns, self.deployed.place.topic_arn(self.topic));
         let dead = SqsDeadQueue::new(self.sqs.clone(), self.url("queue-dead").await);
         let spool = Spool::in_memory(LIMITS).unwrap();
-        spool.admit(events).await.unwrap();
+        let entries = events.into_iter().map(|event| Entry::of(event).unwrap());
+        spool.admit(entries.collect()).await.unwrap();
         let outbox = Outbox {
             spool,
             outlet: Arc::new(Outlet::new(Arc::new(topic), 4)),

@@ -33,6 +33,7 @@ use bellwire_telemetry::with_causes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use opentelemetry::KeyValue;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -47,6 +48,7 @@ use self::trace::{Caller, server_span};
 use crate::bridge::type_and_source;
 use crate::call::CallError;
 use crate::claim::{ClaimDesk, Fit};
+use crate::pack::Entry;
 use crate::problem::Problem;
 use crate::spans::TopicName;
 
@@ -88,10 +90,10 @@ const RETRY_AFTER_S: u32 = 1;
 
 /// Takes events in: once it answers `Ok`, they are not lost.
 pub trait Admit: Send + Sync {
-    /// Admits all of the events, or none: each is one that the workflow takes, filled in
-    /// and within every limit of SNS. Where it fails midway, the client sends all
+    /// Admits all of the events, or none: each is one that the workflow takes, filled in,
+    /// as SNS takes it. Where it fails midway, the client sends all
     /// of them again, under the same ids.
-    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>>;
+    fn admit<'a>(&'a self, events: Vec<Entry>) -> BoxFuture<'a, Result<(), AdmitError>>;
 }
 
 /// Why events were not admitted.
@@ -272,6 +274,24 @@ struct Judged {
     events: Vec<Result<Envelope, Problem>>,
 }
 
+/// The answer to events that are kept.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Accepted {
+    One { id: String, status: &'static str },
+    Batch { ids: Vec<String>, status: &'static str },
+}
+
+impl Accepted {
+    fn of(mut ids: Vec<String>, is_batch: bool) -> Self {
+        let status = "accepted";
+        match is_batch {
+            true => Self::Batch { ids, status },
+            false => Self::One { id: ids.pop().unwrap_or_default(), status },
+        }
+    }
+}
+
 impl Judged {
     /// The context of the request's one event.
     fn context(&self) -> Option<&bellwire_schema::EventContext> {
@@ -328,7 +348,7 @@ impl Ingest {
     }
 
     /// Admits a request's events, all or none; the answer once they are.
-    async fn accept(&self, judged: Judged, caller: &Caller) -> Result<Value, Problem> {
+    async fn accept(&self, judged: Judged, caller: &Caller) -> Result<Accepted, Problem> {
         let Judged { is_batch, events } = judged;
         let count = events.len();
         let (mut fits, mut wrong) = (Vec::with_capacity(count), Vec::new());
@@ -348,19 +368,15 @@ impl Ingest {
         let mut admitted = Vec::with_capacity(count);
         for fit in fits {
             let put = fit.put(self.claims.as_ref()).await;
-            let entry = put.map_err(|error| problem_of_claim(&error))?;
-            admitted.push(entry.into_envelope());
+            admitted.push(put.map_err(|error| problem_of_claim(&error))?);
         }
-        let mut ids: Vec<String> = admitted.iter().map(|event| event.id.clone()).collect();
+        let ids = admitted.iter().map(|entry| entry.envelope().id.clone()).collect();
         let received = received_of(&admitted);
         if !admitted.is_empty() {
             self.admit.admit(admitted).await.map_err(problem_of_admission)?;
         }
         received.into_iter().for_each(|attributes| EVENTS_RECEIVED.add(1, || attributes));
-        Ok(match is_batch {
-            true => json!({ "ids": ids, "status": "accepted" }),
-            false => json!({ "id": ids.pop(), "status": "accepted" }),
-        })
+        Ok(Accepted::of(ids, is_batch))
     }
 
     /// Gives an event its place in its trace; then it has its size, and is checked.
@@ -371,9 +387,9 @@ impl Ingest {
 }
 
 /// What is counted of events once they are in; nothing where nobody reads it.
-fn received_of(events: &[Envelope]) -> Vec<[KeyValue; 2]> {
+fn received_of(entries: &[Entry]) -> Vec<[KeyValue; 2]> {
     match EVENTS_RECEIVED.is_read() {
-        true => events.iter().map(type_and_source).collect(),
+        true => entries.iter().map(|entry| type_and_source(entry.envelope())).collect(),
         false => Vec::new(),
     }
 }

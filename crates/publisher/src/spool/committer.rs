@@ -16,14 +16,37 @@ use super::{AppendError, Blocking, RemoveError, SpoolError};
 /// are fewer.
 const BYTES_PER_COMMIT_MAX: u64 = 8 * 1024 * 1024;
 
-/// Where the one who asked waits.
-type Answer<E> = oneshot::Sender<Result<(), E>>;
-
 /// What the committer is asked for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Append { records: Vec<Record>, answer: Answer<AppendError> },
-    Remove { sequences: Vec<u64>, answer: Answer<RemoveError> },
+    Append { records: Vec<Record>, answer: oneshot::Sender<Appended> },
+    Remove { sequences: Vec<u64>, answer: oneshot::Sender<Result<(), RemoveError>> },
+}
+
+/// The answer to who appends.
+#[derive(Debug)]
+pub(super) struct Appended {
+    pub(super) result: Result<(), AppendError>,
+    /// To be dropped where the answer is received.
+    pub(super) others: Others,
+}
+
+/// The answers to the others of a commit, sent when this is dropped.
+///
+/// To wake a task from the thread that it runs on costs next to nothing; from another
+/// one it is a system call each time, and the thread begins to work on the first before
+/// it knows of the second. So the committer wakes the first alone, who wakes the others.
+/// Where the first has gone away, its answer is dropped, and this with it.
+#[derive(Debug, Default)]
+pub(super) struct Others(Vec<(oneshot::Sender<Appended>, Result<(), AppendError>)>);
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        for (answer, result) in self.0.drain(..) {
+            // Who has gone away does not want to know.
+            let _gone = answer.send(Appended { result, others: Self::default() });
+        }
+    }
 }
 
 /// The committer's belongings.
@@ -96,9 +119,9 @@ impl Committer {
 /// What goes into one commit.
 #[derive(Default)]
 struct Group {
-    appends: Vec<(Vec<Record>, Answer<AppendError>)>,
+    appends: Vec<(Vec<Record>, oneshot::Sender<Appended>)>,
     removals: Vec<u64>,
-    removers: Vec<Answer<RemoveError>>,
+    removers: Vec<oneshot::Sender<Result<(), RemoveError>>>,
     /// How many records are appended and removed.
     records: usize,
     /// How many bytes are appended.
@@ -123,29 +146,22 @@ impl Group {
 
     /// Tells everybody; who has gone away does not want to know.
     fn answer(self, result: Result<Vec<Admission>, SpoolError>) {
-        match result {
-            Ok(admissions) => {
-                for ((_, answer), admission) in self.appends.into_iter().zip(admissions) {
-                    let _gone = answer.send(match admission {
-                        Admission::Admitted { .. } => Ok(()),
-                        Admission::Full { events, bytes } => {
-                            Err(AppendError::Full { events, bytes })
-                        }
-                    });
-                }
-                for answer in self.removers {
-                    let _gone = answer.send(Ok(()));
-                }
-            }
-            Err(error) => {
-                let message = with_causes(&error);
-                for (_, answer) in self.appends {
-                    let _gone = answer.send(Err(AppendError::Storage(message.clone())));
-                }
-                for answer in self.removers {
-                    let _gone = answer.send(Err(RemoveError::Storage(message.clone())));
-                }
-            }
+        let result = result.map_err(|error| with_causes(&error));
+        for answer in self.removers {
+            let removed = result.as_ref().map(|_| ()).map_err(Clone::clone);
+            let _gone = answer.send(removed.map_err(RemoveError::Storage));
+        }
+        let appended = |index: usize| match &result {
+            Ok(admissions) => match admissions[index] {
+                Admission::Admitted { .. } => Ok(()),
+                Admission::Full { events, bytes } => Err(AppendError::Full { events, bytes }),
+            },
+            Err(message) => Err(AppendError::Storage(message.clone())),
+        };
+        let answers = self.appends.into_iter().enumerate();
+        let mut answers = answers.map(|(index, (_, answer))| (answer, appended(index)));
+        if let Some((first, result)) = answers.next() {
+            let _gone = first.send(Appended { result, others: Others(answers.collect()) });
         }
     }
 }

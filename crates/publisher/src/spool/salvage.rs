@@ -3,7 +3,7 @@
 //!
 //! The file is searched byte by byte, without redb, which refuses a file with one
 //! wrong byte and may panic over it. So a record comes back wherever it lies, also
-//! where pages that led to it are gone. One that had been removed shortly before may
+//! where pages that led to it are gone, or its neighbours in its block. One that had been removed shortly before may
 //! come back as well: a second event with the same id, which subscribers know to
 //! ignore, while a lost one could not be made good.
 
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use super::SpoolError;
 use super::medium::{Medium, sync_folder_of};
-use super::record::{Found, read_found, scan};
+use super::search::{Findings, Found, read_found, scan};
 use super::store::{Limits, Store};
 
 /// How many bytes of records one transaction puts back.
@@ -45,9 +45,10 @@ pub(super) fn salvage(path: &Path, cause: String, now: Timestamp) -> Result<Reco
         other => other,
     };
     let mut damaged = File::open(path).map_err(failed)?;
-    let mut found = scan(&mut damaged).map_err(failed)?;
-    let first_free = found.iter().map(|found| found.sequence + 1).max().unwrap_or_default();
-    keep_what_counts(&mut found);
+    let findings = scan(&mut damaged).map_err(failed)?;
+    let records = &findings.records;
+    let first_free = records.iter().map(|found| found.sequence + 1).max().unwrap_or_default();
+    let found = what_counts(findings);
 
     let fresh = path.with_added_extension("recovering");
     match fs::remove_file(&fresh) {
@@ -69,12 +70,18 @@ pub(super) fn salvage(path: &Path, cause: String, now: Timestamp) -> Result<Reco
     Ok(Recovered { set_aside, records: found.len() as u64, cause })
 }
 
-/// Leaves each record once, in order, and none that a later one knows to be removed.
-fn keep_what_counts(found: &mut Vec<Found>) {
-    let oldest = found.iter().map(|found| found.oldest).max().unwrap_or_default();
+/// Each record once, in order, and none that a later one or a note knows to be removed.
+fn what_counts(findings: Findings) -> Vec<Found> {
+    let Findings { mut records, settled } = findings;
+    let oldest = records.iter().map(|found| found.oldest).max().unwrap_or_default();
     let mut seen = HashSet::new();
-    found.retain(|found| found.sequence >= oldest && seen.insert(found.identity()));
-    found.sort_by_key(|found| found.sequence);
+    records.retain(|found| {
+        found.sequence >= oldest
+            && !settled.contains(&found.sequence)
+            && seen.insert(found.identity())
+    });
+    records.sort_by_key(|found| found.sequence);
+    records
 }
 
 fn chunks_of(found: &[Found]) -> impl Iterator<Item = &[Found]> {

@@ -1,31 +1,28 @@
-//! The spool's file: records in order of admission, in one redb table.
+//! The spool's file: records in order of admission, in blocks.
 //!
 //! Everything here blocks. [`Spool`](super::Spool) calls it from a thread of its own.
 
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use redb::{
-    Database, Durability, ReadableDatabase as _, ReadableTable as _, StorageBackend, Table,
-    TableDefinition,
+    Database, Durability, ReadTransaction, ReadableDatabase as _, StorageBackend, TableDefinition,
+    WriteTransaction,
 };
 
 use super::SpoolError;
+use super::blocks::{Appending, Blocks, BlocksMut, BlocksRead, Depth, EVENTS, SETTLED, Tally};
 use super::medium::Medium;
-use super::record::{Record, Stored, decode, encode};
+use super::record::{Record, Stored};
 use super::salvage::{Recovered, salvage};
 
-/// The records, by their sequence.
-const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
-
 /// What must outlive the records: the next sequence.
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// In [`META`].
-const NEXT_SEQUENCE: &str = "next_sequence";
+pub(super) const NEXT_SEQUENCE: &str = "next_sequence";
 
 /// The first sequence of all, so that "after 0" is everything.
 const FIRST_SEQUENCE: u64 = 1;
@@ -33,7 +30,7 @@ const FIRST_SEQUENCE: u64 = 1;
 /// A file up to this size is not worth compacting.
 const COMPACT_OVER_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Nor is one of which more than this part is live.
+/// Nor is one of which more than this part is blocks.
 const COMPACT_OVER_RATIO: u64 = 4;
 
 /// How much the spool may hold. What was recovered from a damaged file is kept even
@@ -42,20 +39,10 @@ const COMPACT_OVER_RATIO: u64 = 4;
 pub struct Limits {
     /// Events, at most.
     pub events_max: u64,
-    /// Bytes of records, at most. The file takes up to about three times as much,
-    /// since redb rounds a record up to pages and copies what it changes.
+    /// Bytes of records, at most. The file takes about three times as much, since redb
+    /// rounds a block up to pages and copies what it changes; and up to twice that while
+    /// blocks are kept of which a half is settled.
     pub bytes_max: u64,
-}
-
-/// How much the spool holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// Events.
-    pub events: u64,
-    /// Bytes of their records.
-    pub bytes: u64,
-    /// When the first of them was admitted.
-    pub oldest_at: Option<Timestamp>,
 }
 
 /// What became of one batch of records.
@@ -93,7 +80,7 @@ pub struct Store {
     database: RwLock<Option<Database>>,
     /// Held for as long as a commit takes, so that there is one at a time.
     writer: Mutex<Writer>,
-    depth: Mutex<Depth>,
+    tally: Mutex<Tally>,
     commits: AtomicU64,
 }
 
@@ -107,7 +94,7 @@ struct Writer {
 /// What one transaction did.
 struct Written {
     next_sequence: u64,
-    depth: Depth,
+    tally: Tally,
     admissions: Vec<Admission>,
 }
 
@@ -144,7 +131,7 @@ impl Store {
             limits,
             database: RwLock::new(None),
             writer: Mutex::new(Writer { next_sequence: FIRST_SEQUENCE, undo_from: None }),
-            depth: Mutex::new(Depth::default()),
+            tally: Mutex::new(Tally::default()),
             commits: AtomicU64::new(0),
         };
         store.reopen(&mut lock(&store.writer))?;
@@ -170,7 +157,7 @@ impl Store {
         match self.write(writer.next_sequence, appends, removals, now) {
             Ok(written) => {
                 writer.next_sequence = written.next_sequence;
-                *lock(&self.depth) = written.depth;
+                *lock(&self.tally) = written.tally;
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 Ok(written.admissions)
             }
@@ -197,27 +184,20 @@ impl Store {
         records_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Stored>, SpoolError> {
-        let mut read = Vec::new();
-        let mut bytes = 0;
         self.with_database(|database| {
-            let events = database.begin_read()?.open_table(EVENTS)?;
-            for entry in events.range((Bound::Excluded(sequence), Bound::Unbounded))? {
-                let (key, value) = entry?;
-                let stored = decode_at(key.value(), value.value())?;
-                bytes += stored.body.len();
-                if read.len() == records_max || (bytes > bytes_max && !read.is_empty()) {
-                    break;
-                }
-                read.push(stored);
-            }
-            Ok(())
-        })?;
-        Ok(read)
+            let blocks = tables_of(&database.begin_read()?)?;
+            blocks.read_after(sequence, records_max, bytes_max)
+        })
     }
 
     /// How much there is. Does not wait for a commit.
     pub fn depth(&self) -> Depth {
-        *lock(&self.depth)
+        lock(&self.tally).depth
+    }
+
+    /// Bytes of the blocks, with what is settled of them.
+    pub(super) fn block_bytes(&self) -> u64 {
+        lock(&self.tally).block_bytes
     }
 
     /// How many transactions were committed since the store was opened.
@@ -231,7 +211,7 @@ impl Store {
     }
 
     /// Gives disk space back where a file of more than 64 MiB is more than four times
-    /// as large as what it holds; answers whether it did. Nothing is read or written
+    /// as large as its blocks; answers whether it did. Nothing is read or written
     /// meanwhile.
     ///
     /// # Errors
@@ -242,8 +222,8 @@ impl Store {
 
     pub(super) fn compact_if_over(&self, file_bytes_max: u64) -> Result<bool, SpoolError> {
         let file_bytes = self.medium.bytes()?;
-        let live_bytes = self.depth().bytes.saturating_mul(COMPACT_OVER_RATIO);
-        if file_bytes <= file_bytes_max || file_bytes <= live_bytes {
+        let worth_keeping = self.block_bytes().saturating_mul(COMPACT_OVER_RATIO);
+        if file_bytes <= file_bytes_max || file_bytes <= worth_keeping {
             return Ok(false);
         }
         let mut writer = lock(&self.writer);
@@ -259,26 +239,27 @@ impl Store {
     }
 
     /// Puts records back that were found in a damaged file, as they were but for their
-    /// sequences, and whatever the limits. The depth counts them from the next opening.
+    /// sequences, and whatever the limits.
     pub(super) fn restore(&self, records: Vec<Stored>) -> Result<(), SpoolError> {
         let mut writer = lock(&self.writer);
-        let oldest = self.read_after(0, 1, 0)?.first().map(|stored| stored.sequence);
-        let oldest = oldest.unwrap_or(writer.next_sequence);
-        let mut next_sequence = writer.next_sequence;
-        self.with_database(|database| {
+        let (tally, mut next_sequence) = (*lock(&self.tally), writer.next_sequence);
+        let restored = self.with_database(|database| {
             let transaction = database.begin_write()?;
-            {
+            let restored = {
                 let mut events = transaction.open_table(EVENTS)?;
-                for mut stored in records {
-                    stored.sequence = next_sequence;
-                    events.insert(next_sequence, encode(&stored, oldest).as_slice())?;
+                let mut appending = Appending::new(&mut events, tally);
+                for Stored { lane, body, admitted_at, .. } in records {
+                    appending.push(next_sequence, &Record { lane, body }, admitted_at)?;
                     next_sequence += 1;
                 }
                 transaction.open_table(META)?.insert(NEXT_SEQUENCE, next_sequence)?;
-            }
-            Ok(transaction.commit()?)
+                appending.finish()?
+            };
+            transaction.commit()?;
+            Ok(restored)
         })?;
         writer.next_sequence = next_sequence;
+        *lock(&self.tally) = restored;
         Ok(())
     }
 
@@ -297,20 +278,16 @@ impl Store {
     ) -> Result<Written, SpoolError> {
         let mut written = Written {
             next_sequence,
-            depth: self.depth(),
+            tally: *lock(&self.tally),
             admissions: Vec::with_capacity(appends.len()),
         };
         self.with_database(|database| {
             let mut transaction = database.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             {
-                let mut events = transaction.open_table(EVENTS)?;
-                remove(&mut events, removals, &mut written.depth)?;
-                self.append(&mut events, appends, now, &mut written)?;
-                written.depth.oldest_at = match events.first()? {
-                    Some((key, value)) => Some(decode_at(key.value(), value.value())?.admitted_at),
-                    None => None,
-                };
+                let mut blocks = tables_to_write(&transaction)?;
+                blocks.settle(removals, &mut written.tally)?;
+                self.append(&mut blocks, appends, now, &mut written)?;
                 let mut meta = transaction.open_table(META)?;
                 meta.insert(NEXT_SEQUENCE, written.next_sequence)?;
             }
@@ -325,35 +302,27 @@ impl Store {
 
     fn append(
         &self,
-        events: &mut Table<'_, u64, &'static [u8]>,
+        blocks: &mut BlocksMut<'_>,
         appends: &[&[Record]],
         now: Timestamp,
         written: &mut Written,
     ) -> Result<(), redb::Error> {
-        let oldest = events.first()?.map_or(written.next_sequence, |(key, _)| key.value());
+        let mut appending = Appending::new(&mut blocks.events, written.tally);
         for batch in appends {
-            let Depth { events: events_before, bytes: bytes_before, .. } = written.depth;
-            let events_after = events_before + batch.len() as u64;
-            let bytes_after = bytes_before + batch.iter().map(Record::encoded_bytes).sum::<u64>();
+            let Depth { events, bytes, .. } = appending.depth();
+            let events_after = events + batch.len() as u64;
+            let bytes_after = bytes + batch.iter().map(Record::encoded_bytes).sum::<u64>();
             if events_after > self.limits.events_max || bytes_after > self.limits.bytes_max {
-                let full = Admission::Full { events: events_before, bytes: bytes_before };
-                written.admissions.push(full);
+                written.admissions.push(Admission::Full { events, bytes });
                 continue;
             }
             for record in *batch {
-                let stored = Stored {
-                    sequence: written.next_sequence,
-                    lane: record.lane.clone(),
-                    body: record.body.clone(),
-                    admitted_at: now,
-                };
-                events.insert(stored.sequence, encode(&stored, oldest).as_slice())?;
+                appending.push(written.next_sequence, record, now)?;
                 written.next_sequence += 1;
             }
-            written.depth.events = events_after;
-            written.depth.bytes = bytes_after;
             written.admissions.push(Admission::Admitted { newest: written.next_sequence - 1 });
         }
+        written.tally = appending.finish()?;
         Ok(())
     }
 
@@ -365,10 +334,10 @@ impl Store {
         *slot = None;
         let database = self.medium.database()?;
         let counted = prepare(&database, writer.undo_from).and_then(|()| count(&database));
-        let (next_sequence, depth) = counted.map_err(|error| self.medium.error(error))?;
+        let (next_sequence, tally) = counted.map_err(|error| self.medium.error(error))?;
         writer.undo_from = None;
         writer.next_sequence = writer.next_sequence.max(next_sequence);
-        *lock(&self.depth) = depth;
+        *lock(&self.tally) = tally;
         *slot = Some(database);
         Ok(())
     }
@@ -389,24 +358,24 @@ impl Store {
     }
 }
 
-fn remove(
-    events: &mut Table<'_, u64, &'static [u8]>,
-    removals: &[u64],
-    depth: &mut Depth,
-) -> Result<(), redb::Error> {
-    for sequence in removals {
-        if let Some(removed) = events.remove(sequence)? {
-            depth.events -= 1;
-            depth.bytes -= removed.value().len() as u64;
-        }
-    }
-    Ok(())
+fn tables_to_write(transaction: &WriteTransaction) -> Result<BlocksMut<'_>, redb::TableError> {
+    Ok(Blocks {
+        events: transaction.open_table(EVENTS)?,
+        settled: transaction.open_table(SETTLED)?,
+    })
+}
+
+fn tables_of(transaction: &ReadTransaction) -> Result<BlocksRead, redb::TableError> {
+    Ok(Blocks {
+        events: transaction.open_table(EVENTS)?,
+        settled: transaction.open_table(SETTLED)?,
+    })
 }
 
 /// Makes the tables of a new file, and takes back what a failed commit may have left:
 /// it may have become durable all the same, but nobody was told so.
 fn prepare(database: &Database, undo_from: Option<u64>) -> Result<(), redb::Error> {
-    let is_new = match database.begin_read()?.open_table(EVENTS) {
+    let is_new = match tables_of(&database.begin_read()?) {
         Ok(_) => false,
         Err(redb::TableError::TableDoesNotExist(_)) => true,
         Err(error) => return Err(error.into()),
@@ -414,9 +383,10 @@ fn prepare(database: &Database, undo_from: Option<u64>) -> Result<(), redb::Erro
     if is_new || undo_from.is_some() {
         let transaction = database.begin_write()?;
         {
-            let mut events = transaction.open_table(EVENTS)?;
+            let mut blocks = tables_to_write(&transaction)?;
             if let Some(from) = undo_from {
-                events.retain_in(from.., |_, _| false)?;
+                // No block has records of two commits.
+                blocks.events.retain_in(from.., |_, _| false)?;
             }
             transaction.open_table(META)?;
         }
@@ -426,27 +396,12 @@ fn prepare(database: &Database, undo_from: Option<u64>) -> Result<(), redb::Erro
 }
 
 /// Proves every record; answers with the next sequence, and with what there is.
-fn count(database: &Database) -> Result<(u64, Depth), redb::Error> {
+fn count(database: &Database) -> Result<(u64, Tally), redb::Error> {
     let transaction = database.begin_read()?;
-    let mut depth = Depth::default();
-    let mut next_sequence = FIRST_SEQUENCE;
-    for entry in transaction.open_table(EVENTS)?.range::<u64>(..)? {
-        let (key, value) = entry?;
-        let stored = decode_at(key.value(), value.value())?;
-        depth.events += 1;
-        depth.bytes += value.value().len() as u64;
-        depth.oldest_at.get_or_insert(stored.admitted_at);
-        next_sequence = stored.sequence + 1;
-    }
+    let (tally, next_sequence) = tables_of(&transaction)?.count()?;
     let recorded = transaction.open_table(META)?.get(NEXT_SEQUENCE)?.map(|next| next.value());
-    Ok((recorded.unwrap_or(FIRST_SEQUENCE).max(next_sequence), depth))
-}
-
-fn decode_at(sequence: u64, encoded: &[u8]) -> Result<Stored, redb::Error> {
-    match decode(encoded) {
-        Some((stored, _)) if stored.sequence == sequence => Ok(stored),
-        _ => Err(redb::Error::Corrupted(format!("the record of sequence {sequence} is not whole"))),
-    }
+    let next_sequence = next_sequence.unwrap_or(FIRST_SEQUENCE);
+    Ok((recorded.unwrap_or(FIRST_SEQUENCE).max(next_sequence), tally))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,10 +1,14 @@
+mod blocks;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::committer::{Committer, Request};
 use super::torn_disk::TornDisk;
@@ -13,6 +17,9 @@ use super::{
 };
 
 const LIMITS: Limits = Limits { events_max: 100_000, bytes_max: 1 << 30 };
+
+/// For what must happen.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How often the power goes in one run of the torn disk.
 const POWER_LOSSES: usize = 3;
@@ -83,7 +90,7 @@ async fn commits_for(store: Arc<Store>, requests: u32, records_per_commit_max: u
         Committer { store: Arc::clone(&store), waiting, newest, records_per_commit_max };
     committer.start(Blocking::OffRuntime).unwrap();
     for answer in answers {
-        assert_eq!(answer.await.unwrap(), Ok(()));
+        assert_eq!(answer.await.unwrap().result, Ok(()));
     }
     assert_eq!(all(&store).len(), requests as usize);
     store.commits()
@@ -252,6 +259,34 @@ fn a_failed_commit_admits_nothing_and_the_next_one_works() {
         let kept = all(&store);
         assert_eq!(kept[3].body, numbered(9..10)[0].body);
         assert!(kept[3].sequence > 9, "a sequence that may have been seen is not given again");
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_while_it_waits_keeps_nobody_from_its_answer() {
+    for gone in 0..4 {
+        let disk = TornDisk::new();
+        let store = Arc::new(Store::with_backend(disk, LIMITS).unwrap());
+        let (sender, waiting) = mpsc::channel(1000);
+        let mut answers = Vec::new();
+        for number in 0..4 {
+            let (answer, answered) = oneshot::channel();
+            let records = numbered(number..number + 1);
+            sender.try_send(Request::Append { records, answer }).unwrap();
+            answers.push(answered);
+        }
+        drop(sender);
+        drop(answers.remove(gone));
+        let (newest, _) = watch::channel(0);
+        Committer { store, waiting, newest, records_per_commit_max: 1024 }
+            .start(Blocking::OffRuntime)
+            .unwrap();
+        let first = answers.remove(0);
+        // One that goes away with its answer passes the others' on.
+        drop(timeout(DEADLINE, first).await.unwrap());
+        for answer in answers {
+            assert_eq!(timeout(DEADLINE, answer).await.unwrap().unwrap().result, Ok(()));
+        }
     }
 }
 

@@ -312,7 +312,8 @@ struct Kept {
 }
 
 impl Admit for Kept {
-    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
+    fn admit<'a>(&'a self, events: Vec<Entry>) -> BoxFuture<'a, Result<(), AdmitError>> {
+        let events = events.into_iter().map(|entry| entry.into_parts().0);
         self.admitted.lock().unwrap().extend(events);
         async { Ok(()) }.boxed()
     }

@@ -336,12 +336,10 @@ impl World {
 pub(crate) struct PublishNow(pub(crate) Arc<FakeTopic>);
 
 impl Admit for PublishNow {
-    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
+    fn admit<'a>(&'a self, events: Vec<Entry>) -> BoxFuture<'a, Result<(), AdmitError>> {
         async move {
             let unavailable = |message: String| AdmitError::Unavailable { message };
-            let entries = events.into_iter().map(|event| Entry::of(event).map(|entry| ((), entry)));
-            let entries: Result<Vec<_>, _> = entries.collect();
-            for batch in pack(entries.map_err(|unfit| unavailable(unfit.to_string()))?) {
+            for batch in pack(events.into_iter().map(|entry| ((), entry)).collect()) {
                 let batch: Vec<&Entry> = batch.iter().map(|(_, entry)| entry).collect();
                 let patience =
                     Patience { deadline: Instant::now(), give_up: CancellationToken::new() };

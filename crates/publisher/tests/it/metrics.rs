@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use bellwire_publisher::connect::show;
 use bellwire_publisher::ingest::Admit as _;
 use bellwire_publisher::ingest::auth::Token;
+use bellwire_publisher::pack::Entry;
 use bellwire_publisher::spool::{Limits, Spool};
 use bellwire_schema::Envelope;
 use bellwire_telemetry::client;
@@ -90,7 +91,7 @@ async fn the_spool_s_depth_and_age_are_shown() {
     let spool = Spool::in_memory(Limits { events_max: 10, bytes_max: 1_000_000 }).unwrap();
     show(&spool);
     let event = Envelope::new("e-1", "/app", "collection.requested".parse().unwrap());
-    spool.admit(vec![event]).await.unwrap();
+    spool.admit(vec![Entry::of(event).unwrap()]).await.unwrap();
     let server = Server::start(FakeTopic::default()).await;
     assert!(value(&server, "bellwire_spool_events", "").await >= 1.0);
     assert!(value(&server, "bellwire_spool_size_bytes", "").await > 0.0);

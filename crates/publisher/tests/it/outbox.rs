@@ -26,11 +26,11 @@ const DRAIN: Duration = Duration::from_secs(120);
 /// For what cannot be drained.
 const SHORT_DRAIN: Duration = Duration::from_millis(200);
 
-fn admitted(id: usize, lane: Option<&str>) -> Envelope {
+fn admitted(id: usize, lane: Option<&str>) -> Entry {
     let event_type = "data.arrived".parse().unwrap();
     let mut envelope = Envelope::new(&id.to_string(), "/app", event_type);
     envelope.partitionkey = lane.map(str::to_owned);
-    envelope
+    Entry::of(envelope).unwrap()
 }
 
 fn outbox(world: &World, spool: &Spool) -> Outbox {

@@ -10,9 +10,9 @@ use bellwire_publisher::claim::ClaimDesk;
 use bellwire_publisher::counts::Counts;
 use bellwire_publisher::ingest::{Admit, AdmitError, Ingest};
 use bellwire_publisher::outbox::{Outbox, OutboxError};
+use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::{Outlet, Topic as _};
 use bellwire_publisher::spool::{Limits, Spool, SpoolError, Store};
-use bellwire_schema::Envelope;
 use bellwire_telemetry::with_causes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -89,7 +89,7 @@ impl Door {
 }
 
 impl Admit for Door {
-    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
+    fn admit<'a>(&'a self, events: Vec<Entry>) -> BoxFuture<'a, Result<(), AdmitError>> {
         let spool = self.spool().clone();
         async move {
             match spool {

@@ -10,6 +10,7 @@ mod structured;
 use std::sync::{Arc, Mutex};
 
 use bellwire_publisher::ingest::{Admit, AdmitError, Ingest, Listen, Listener, serve};
+use bellwire_publisher::pack::Entry;
 use bellwire_publisher::publish::Topic as _;
 use bellwire_schema::Envelope;
 use futures::FutureExt as _;
@@ -118,11 +119,12 @@ pub(super) struct FakeAdmit {
 }
 
 impl Admit for FakeAdmit {
-    fn admit<'a>(&'a self, events: Vec<Envelope>) -> BoxFuture<'a, Result<(), AdmitError>> {
+    fn admit<'a>(&'a self, events: Vec<Entry>) -> BoxFuture<'a, Result<(), AdmitError>> {
         async move {
             if let Some(trouble) = self.trouble.lock().unwrap().clone() {
                 return Err(trouble);
             }
+            let events = events.into_iter().map(|entry| entry.into_parts().0).collect();
             self.calls.lock().unwrap().push(events);
             Ok(())
         }
