@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bellwire_schema::EventType;
 use bellwire_schema::names::parse_environment;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Deploys a workflow to AWS, and looks at what it does.
 #[derive(Debug, Parser)]
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Rollback(RollbackOptions),
     /// Print ARNs, URLs and names of what is deployed
     Outputs,
+    /// Write what an apply would make as a template for another tool, and apply nothing
+    Export(ExportOptions),
     /// Publish an event
     Emit(EmitOptions),
     /// List what was started, why, and what became of it
@@ -116,6 +118,29 @@ pub(crate) struct ApplyOptions {
     pub(crate) timings: bool,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportOptions {
+    /// The template's language
+    #[arg(long, value_enum)]
+    pub(crate) format: ExportFormat,
+    /// Where to write the template [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where to write the functions' zips, under the keys that they must have in the code bucket
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) code: Option<PathBuf>,
+    /// Where functions send traces (OTLP over HTTP), in place of the workflow file's
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
+/// A template's language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// AWS CloudFormation, in JSON
+    Cloudformation,
 }
 
 #[derive(Debug, Args)]

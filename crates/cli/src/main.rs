@@ -6,6 +6,7 @@ mod credentials;
 mod destroy;
 mod emit;
 mod error;
+mod export;
 mod load;
 mod outputs;
 mod plan;
@@ -52,6 +53,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Apply(options) => return apply::apply(global, options).await,
         Command::Destroy(options) => destroy::destroy(global, options).await?,
         Command::Rollback(options) => rollback::rollback(global, options).await?,
+        Command::Export(options) => export::export(global, options).await?,
         Command::Outputs => outputs::outputs(global).await?,
         Command::Emit(options) => emit::emit(global, options).await?,
         Command::Runs(options) => runs::runs(global, options).await?,

@@ -35,6 +35,7 @@ mod display;
 pub mod drift;
 mod elsewhere;
 mod error;
+pub mod export;
 mod foreign;
 mod gather;
 mod guards;

@@ -16,6 +16,7 @@ use crate::diff::{destruction, diff};
 use crate::drift::{Drift, drift};
 use crate::elsewhere;
 use crate::error::CallError;
+use crate::export::{self, Template};
 use crate::foreign;
 use crate::gather;
 use crate::guards;
@@ -142,6 +143,17 @@ impl Provisioner {
         plan.notes.extend(gather::notes(&self.owner, &self.workflow));
         plan.notes.extend(guards::notes(&self.owner, &self.workflow));
         Ok(plan)
+    }
+
+    /// All that the workflow file asks for, as a CloudFormation template. Nothing that is
+    /// there is looked at.
+    ///
+    /// # Errors
+    /// All problems of the workflow file and its artifacts.
+    pub fn export(&self, inputs: &Inputs) -> Result<Template, ProvisionError> {
+        check(&self.owner, &self.workflow, inputs)?;
+        let desired = desired(&self.owner, &self.workflow, inputs);
+        Ok(export::cloudformation(&self.owner, &self.workflow, &desired))
     }
 
     /// What has to be done so that nothing of ours is left, but for data that

@@ -1,6 +1,7 @@
 //! Snapshots and properties of the pure half: desired, policies, diff, display.
 
 mod least_privilege;
+mod recorded;
 mod secure;
 mod watching;
 

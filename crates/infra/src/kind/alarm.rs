@@ -10,7 +10,7 @@ use crate::error::{CallError, failed};
 use crate::resource::{Observed, Owner, Properties, Tags, own_tags};
 
 /// The Id of what an alarm looks at, in a set of metrics.
-const RESULT: &str = "result";
+pub(crate) const RESULT: &str = "result";
 
 /// An alarm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -195,7 +195,7 @@ async fn tags_of(aws: &Aws, arn: &str) -> Result<Tags, CallError> {
 
 /// `FILL(m0, 0) + FILL(m1, 0)`: a metric that has not come counts as nothing, or the sum
 /// would be nothing as well. Source: Amazon CloudWatch user guide, "Using metric math".
-fn sum_of(metrics: usize) -> String {
+pub(crate) fn sum_of(metrics: usize) -> String {
     let filled: Vec<String> = (0..metrics).map(|index| format!("FILL(m{index}, 0)")).collect();
     filled.join(" + ")
 }

@@ -3,6 +3,7 @@
 mod deploy;
 mod drift;
 mod everything;
+mod export;
 mod foreign;
 mod interrupted;
 mod rollback;

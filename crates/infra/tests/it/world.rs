@@ -81,7 +81,7 @@ const DEFINITION: &str = r#"{
 
 /// One local cloud of a test's own, and a folder with a workflow's files.
 pub(crate) struct World {
-    _cloud: LocalCloud,
+    pub(crate) cloud: LocalCloud,
     folder: PathBuf,
     pub(crate) config: SdkConfig,
 }
@@ -100,11 +100,15 @@ impl World {
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .load()
             .await;
-        let world = Self { _cloud: cloud, folder, config };
+        let world = Self { cloud, folder, config };
         world.write_file("task.asl.json", DEFINITION.as_bytes());
         world.write_artifact("handler.zip", b"#!/bin/sh\n# handler 1\n");
         world.write_artifact("worker.zip", b"#!/bin/sh\n# worker 1\n");
         world
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) {

@@ -14,7 +14,7 @@ const BUCKET: &str = "uploads";
 const WORKFLOW: &str = r#"
 workflow = "gathering"
 [topic]
-kms_key = "alias/ours"
+kms_key = "create"
 [ledger]
 deletion_protection = false
 [[source]]

@@ -1,0 +1,79 @@
+//! What is exported as a CloudFormation template: that it is sound by cfn-lint, and that a
+//! stack of it is what an apply would have made.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bellwire_infra::export::Template;
+use bellwire_infra::inputs::{self, Inputs};
+use bellwire_local::Environment;
+
+use crate::world::{WORKFLOW, World};
+
+const REQUIREMENTS: &str = include_str!("../cfn-lint-requirements.txt");
+const STACK: &str = include_str!("../stack.py");
+
+/// A template on disk, with its code.
+struct Exported {
+    python: PathBuf,
+    template: PathBuf,
+    folder: PathBuf,
+}
+
+impl Exported {
+    fn of(world: &World, inputs: &Inputs, template: &Template) -> Self {
+        let root = Environment::for_tests().expect("an environment");
+        let python = Environment::python_with(root.root(), REQUIREMENTS, &mut |_| {});
+        let folder = world.folder().join("export");
+        let code = folder.join("code");
+        for (key, code_sha256) in &template.code {
+            let file = code.join(key);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, inputs.code.zip(code_sha256).unwrap()).unwrap();
+        }
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("stack.py"), STACK).unwrap();
+        let path = folder.join("template.json");
+        std::fs::write(&path, format!("{:#}", template.body)).unwrap();
+        Self { python: python.expect("cfn-lint is installed"), template: path, folder }
+    }
+
+    fn lint(&self, region: &str) -> Output {
+        let linter = self.python.with_file_name("cfn-lint");
+        let mut command = Command::new(linter);
+        command.args(["--regions", region, "--non-zero-exit-code", "warning"]);
+        command.arg(&self.template).output().expect("cfn-lint runs")
+    }
+
+    fn stack(&self, world: &World) -> Output {
+        let mut command = Command::new(&self.python);
+        world.cloud.set_env(&mut command);
+        let stack = self.folder.join("stack.py");
+        command.arg(stack).arg(&self.template).arg(self.folder.join("code"));
+        command.output().expect("Python runs")
+    }
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).concat()
+}
+
+fn read_inputs(workflow: &bellwire_schema::workflow::Workflow, folder: &Path) -> Inputs {
+    inputs::read(workflow, folder, folder).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_of_the_template_is_what_an_apply_would_make() {
+    let world = World::new().await;
+    let provisioner = world.provisioner(WORKFLOW).await;
+    let inputs = read_inputs(provisioner.workflow(), world.folder());
+    let template = provisioner.export(&inputs).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(template.left_out, Vec::<String>::new());
+    let exported = Exported::of(&world, &inputs, &template);
+    let lint = exported.lint(world.cloud.region());
+    assert!(lint.status.success(), "{}", said(&lint));
+    let stack = exported.stack(&world);
+    assert!(stack.status.success(), "{}", said(&stack));
+    let (plan, _) = world.plan(&provisioner).await;
+    insta::assert_snapshot!("stack", plan.to_string());
+}
