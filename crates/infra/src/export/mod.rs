@@ -154,12 +154,14 @@ impl Export<'_> {
         self.resources.insert(logical, resource);
     }
 
-    /// Puts what goes with a resource under a logical id of its own.
+    /// Puts what goes with a resource, and refers to it, under a logical id of its own.
     fn put_part(&mut self, id: &ResourceId, part: &str, of_type: &str, properties: Value) {
-        let (logical, own) = (self.logical.part_of(id, part), self.logical.of_id(id));
-        let properties = without_nulls(properties);
-        let resource = json!({ "Type": of_type, "Properties": properties, "DependsOn": [own] });
-        self.resources.insert(logical, resource);
+        let resource = json!({ "Type": of_type, "Properties": without_nulls(properties) });
+        self.resources.insert(self.logical.part_of(id, part), resource);
+    }
+
+    fn reference(&self, id: &ResourceId) -> Value {
+        json!({ "Ref": self.logical.of_id(id) })
     }
 
     /// The code of a function, which lies in the code bucket under its hash.

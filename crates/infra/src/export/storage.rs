@@ -25,8 +25,7 @@ impl Export<'_> {
             "Tags": tag_list(&key.tags),
         });
         self.put(id, "AWS::KMS::Key", properties, after);
-        let target = json!({ "Ref": self.logical.of_id(id) });
-        let alias = json!({ "AliasName": key.name, "TargetKeyId": target });
+        let alias = json!({ "AliasName": key.name, "TargetKeyId": self.reference(id) });
         self.put_part(id, "Alias", "AWS::KMS::Alias", alias);
     }
 
@@ -42,7 +41,7 @@ impl Export<'_> {
             "Tags": tag_list(&topic.tags),
         });
         self.put(id, "AWS::SNS::Topic", properties, after);
-        let policy = json!({ "Topics": [topic.arn], "PolicyDocument": topic.policy });
+        let policy = json!({ "Topics": [self.reference(id)], "PolicyDocument": topic.policy });
         self.put_part(id, POLICY, "AWS::SNS::TopicPolicy", policy);
     }
 
@@ -69,8 +68,7 @@ impl Export<'_> {
         });
         self.put(id, "AWS::SQS::Queue", properties, after);
         if !queue.policy.is_null() {
-            let queues = json!([{ "Ref": self.logical.of_id(id) }]);
-            let policy = json!({ "Queues": queues, "PolicyDocument": queue.policy });
+            let policy = json!({ "Queues": [self.reference(id)], "PolicyDocument": queue.policy });
             self.put_part(id, POLICY, "AWS::SQS::QueuePolicy", policy);
         }
     }
@@ -99,7 +97,7 @@ impl Export<'_> {
         });
         self.put(id, "AWS::S3::Bucket", properties, &[after, before].concat());
         if !bucket.policy.is_null() {
-            let policy = json!({ "Bucket": bucket.name, "PolicyDocument": bucket.policy });
+            let policy = json!({ "Bucket": self.reference(id), "PolicyDocument": bucket.policy });
             self.put_part(id, POLICY, "AWS::S3::BucketPolicy", policy);
         }
     }
