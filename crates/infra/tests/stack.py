@@ -5,7 +5,7 @@
 Region and endpoint come from the environment.
 """
 
-import os
+import json
 import pathlib
 import sys
 import time
@@ -26,7 +26,8 @@ def main(template, folder):
     stacks = boto3.client("cloudformation")
     stacks.create_stack(
         StackName="bellwire",
-        TemplateBody=pathlib.Path(template).read_text(),
+        # Without its indentation it may be given in the call itself.
+        TemplateBody=json.dumps(json.loads(pathlib.Path(template).read_text())),
         Parameters=[{"ParameterKey": "CodeBucket", "ParameterValue": "code"}],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
