@@ -118,10 +118,7 @@ impl Receiver {
             move || {
                 let mut held = Vec::new();
                 while !is_ending.load(Ordering::Relaxed) {
-                    let request = match server.recv_timeout(POLL) {
-                        Ok(request) => request,
-                        Err(_) => return,
-                    };
+                    let Ok(request) = server.recv_timeout(POLL) else { return };
                     if is_paused.load(Ordering::Relaxed) {
                         held.extend(request);
                         continue;
