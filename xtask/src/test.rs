@@ -1,9 +1,7 @@
 //! `cargo xtask test`: everything that the tests need, then all of them.
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 
-use bellwire_local::CALLS_OF_TESTS;
 use clap::Args;
 
 use crate::build::{self, BuildError, Profile, Targets};
@@ -42,14 +40,11 @@ impl TestCommand {
         local::set_up_as_step(&project, &steps)?;
         build::run_as_step(&project, Profile::Dev, &Targets::all(), &steps)?;
         println!();
-        let calls = Calls::new(&project);
-        let status = Group::spawn(calls.kept_by(&mut self.cargo_test(&project)))?.wait()?;
-        // Only all tests together have called all that is called.
-        if !status.success() || !self.arguments.is_empty() {
-            return Ok(exit_code(status));
-        }
-        let status = Group::spawn(calls.kept_by(&mut look_at_calls(&project)))?.wait()?;
-        Ok(exit_code(status))
+        let status = Group::spawn(&mut self.cargo_test(&project))?.wait()?;
+        Ok(status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .map_or(ExitCode::FAILURE, ExitCode::from))
     }
 
     fn cargo_test(&self, project: &Project) -> Command {
@@ -65,36 +60,4 @@ impl TestCommand {
         command.args(&self.arguments);
         command
     }
-}
-
-/// The folder in which the tests' local clouds keep what was called on them.
-struct Calls {
-    folder: PathBuf,
-}
-
-impl Calls {
-    /// An empty one.
-    fn new(project: &Project) -> Self {
-        let folder = project.state().join("calls-of-tests");
-        // Where it cannot be emptied, calls of earlier tests may hide that one is missing.
-        let _ = std::fs::remove_dir_all(&folder);
-        Self { folder }
-    }
-
-    fn kept_by<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env(CALLS_OF_TESTS, &self.folder)
-    }
-}
-
-/// Holds what all tests called against what the roles may do.
-fn look_at_calls(project: &Project) -> Command {
-    let mut command = cargo();
-    command.current_dir(&project.root);
-    command.args(["test", "--workspace", "--lib", "--", "--ignored", "recorded"]);
-    command
-}
-
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
