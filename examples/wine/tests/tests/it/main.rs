@@ -156,8 +156,9 @@ async fn four_stages_come_through_whatever_the_backend_does() {
         if said > 0 { Ok(()) } else { Err("nothing".to_owned()) }
     })
     .await;
-    let lost = world.receiver.spans();
-    assert_eq!(lost, []);
+    // But for S3's test event, which may have come before.
+    let spans = world.receiver.spans();
+    assert!(spans.iter().all(is_receive), "{spans:#?}");
     world.receiver.resume();
     world.heard_until(is_of("ml.evaluation.started.v1")).await;
     until("spans of every service arrive again", async || {
