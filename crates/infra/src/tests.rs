@@ -1,7 +1,6 @@
 //! Snapshots and properties of the pure half: desired, policies, diff, display.
 
 mod least_privilege;
-mod recorded;
 mod secure;
 mod watching;
 

@@ -156,8 +156,6 @@ pub struct LocalCloud {
     root: PathBuf,
     port: u16,
     self_check: SelfCheck,
-    is_of_test: bool,
-    denies_on_purpose: AtomicBool,
 }
 
 impl LocalCloud {
@@ -196,8 +194,6 @@ impl LocalCloud {
             root,
             port: options.port.unwrap_or(0),
             self_check: SelfCheck { passed: 0, total: 0 },
-            is_of_test: false,
-            denies_on_purpose: AtomicBool::new(false),
         };
         cloud.wait_until_ready(options.timeout)?;
         Ok(cloud)
@@ -259,16 +255,7 @@ impl LocalCloud {
             self_check: !CHECKED.swap(true, Ordering::Relaxed),
             ..StartOptions::default()
         };
-        let started = LocalCloud::start(&environment, options);
-        let mut cloud = started.unwrap_or_else(|error| panic!("{error}"));
-        cloud.is_of_test = true;
-        cloud
-    }
-
-    /// Says that this test has calls denied on purpose: whoever looks at the calls of all
-    /// tests does not wonder at them.
-    pub fn deny_on_purpose(&self) {
-        self.denies_on_purpose.store(true, Ordering::Relaxed);
+        LocalCloud::start(&environment, options).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Where it listens, such as `http://127.0.0.1:41873`.
@@ -371,12 +358,6 @@ impl LocalCloud {
 impl Drop for LocalCloud {
     fn drop(&mut self) {
         self.launcher.stop();
-        if self.is_of_test {
-            let kept = calls::keep(&self.folder.path, *self.denies_on_purpose.get_mut());
-            if let Err(error) = kept {
-                eprintln!("calls of the local AWS were not kept: {error}");
-            }
-        }
         if thread::panicking() && self.folder.is_temporary() {
             keep_log(&self.log, &self.root, self.launcher.process_id());
         }

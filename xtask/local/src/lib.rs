@@ -20,7 +20,7 @@ mod environment;
 mod launcher;
 mod state;
 
-pub use calls::{CALLS_OF_TESTS, CallsOfTest, Decision, RecordedCall, calls_of_tests};
+pub use calls::{Decision, RecordedCall};
 pub use cloud::{LocalCloud, SelfCheck, StartError, StartOptions, StopError};
 pub use detached::{AttachError, DetachError, DetachedCloud};
 pub use environment::{Environment, SetupError, Step};

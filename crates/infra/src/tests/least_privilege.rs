@@ -123,7 +123,7 @@ fn statements() -> Vec<Found> {
 }
 
 /// All that the role of a component may do in one of these workflows or another.
-pub(super) fn allowed_of_roles(component: &str) -> BTreeSet<Allowed> {
+fn allowed_of_roles(component: &str) -> BTreeSet<Allowed> {
     let role = format!("{} wine-{component}", Kind::Role);
     let of_role = statements().into_iter().filter(|found| found.is_role_s && found.within == role);
     of_role

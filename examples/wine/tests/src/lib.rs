@@ -424,7 +424,6 @@ impl World {
     ///
     /// Where the role does not have it.
     pub async fn take_permission(&self, role: &str, action: &str) {
-        self.cloud.deny_on_purpose();
         let iam = aws_sdk_iam::Client::new(&self.config);
         let list = iam.list_role_policies().role_name(role).send().await;
         let policies = list.expect("the role is there").policy_names;
