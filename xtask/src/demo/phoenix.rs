@@ -14,6 +14,7 @@ use serde::Deserialize;
 use ureq::Agent;
 
 use super::browser::{self, BrowserError};
+use super::publisher::end_of;
 use crate::interrupt;
 use crate::process::{Group, ProcessError};
 use crate::project::Project;
@@ -33,7 +34,6 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
-const LOG_LINES_TOLD: usize = 12;
 /// More than a trace of the demo has.
 const SPANS_ASKED_FOR: usize = 1_000;
 
@@ -227,11 +227,4 @@ fn free_port() -> std::io::Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", PORT));
     let listener = listener.or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
     Ok(listener.local_addr()?.port())
-}
-
-/// The end of its log, for an error's message.
-fn end_of(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES_TOLD)..].join("\n")
 }

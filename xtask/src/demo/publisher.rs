@@ -173,7 +173,7 @@ fn process_file(folder: &Path) -> PathBuf {
 }
 
 /// The end of a log, for an error's message.
-fn end_of(log: &Path) -> String {
+pub(super) fn end_of(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES_TOLD)..].join("\n")

@@ -1,6 +1,7 @@
 //! What is counted for alarms, by the handler that counts it.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use aws_sdk_cloudwatch::types::StateValue;
 use bellwire_handler::{Counts, Handler};
@@ -62,16 +63,17 @@ start = { step-functions = "pass.asl.json" }
 
 /// The alarm of what was expected, once it is in this state.
 async fn until(cloudwatch: &aws_sdk_cloudwatch::Client, state: &StateValue) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
     loop {
+        pace.tick().await;
         let found = cloudwatch.describe_alarms().alarm_names("counted-expected-requests");
         let found = found.send().await.unwrap();
         let is = found.metric_alarms().first().and_then(|alarm| alarm.state_value().cloned());
         if is.as_ref() == Some(state) {
             return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "the alarm is {is:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(Instant::now() < deadline, "the alarm is {is:?}");
     }
 }
 

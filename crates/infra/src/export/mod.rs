@@ -95,13 +95,11 @@ fn notifications_of(desired: &[Resource]) -> BTreeMap<&str, (&BucketNotification
         .filter(|id| id.kind == Kind::Bucket)
         .map(|id| id.name)
         .collect();
-    let of_made = |resource: &'_ Resource| match &resource.properties {
-        Properties::BucketNotification(found) => made.contains(&found.bucket),
-        _ => false,
-    };
     let mut notifications = BTreeMap::new();
-    for resource in desired.iter().filter(|resource| of_made(resource)) {
-        if let Properties::BucketNotification(found) = &resource.properties {
+    for resource in desired {
+        if let Properties::BucketNotification(found) = &resource.properties
+            && made.contains(&found.bucket)
+        {
             let before = resource.depends_on.as_slice();
             notifications.insert(found.bucket.as_str(), (found, before));
         }
